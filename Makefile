@@ -1,0 +1,47 @@
+# make demo · make test · make test-slow · make lint
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_FOLDER ?= .
+
+.PHONY: help install demo test test-slow lint format clean
+
+help:
+	@echo "make demo       install into $(VENV), make the demo data, train, validate, leave pictures in experiments/"
+	@echo "make test       tests on the CPU, within 15 minutes on 2 cores"
+	@echo "make test-slow  torchrun, kills and other long processes, within 30 minutes"
+	@echo "make lint       ruff, format check, mypy"
+
+install: $(VENV)/.installed
+
+# BasicSR's build asks pip for torch in an environment of its own: built without isolation, torch is downloaded once.
+$(VENV)/.installed: pyproject.toml setup.py macr_plugin.pth
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77.0.3,<82" wheel
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps basicsr==1.4.2
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test]"
+	touch $@
+
+demo: install
+	cd $(DEMO_FOLDER) && $(abspath $(BIN))/macr synthesize --demo
+	cd $(DEMO_FOLDER) && $(abspath $(BIN))/python -m macr_plugin.train -opt $(CURDIR)/options/macr_demo.yml
+	@echo "Blurred, restored and sharp side by side:"
+	@ls $(DEMO_FOLDER)/experiments/macr_demo/visualization/*comparison*.png
+
+test: install
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,61 @@
+"""The one place where pictures are padded for a network and cropped back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from macr_plugin.errors import InputError
+
+
+def check_minimum_size(image: Tensor, minimum: int, user: str) -> None:
+    """Refuse a picture that is smaller than a network can take.
+
+    Args:
+        image: Shape (N, C, H, W).
+        minimum: Smallest height and width, in pixels.
+        user: Who asks, for the message.
+
+    Raises:
+        InputError: If the height or the width is below ``minimum``.
+    """
+    height, width = image.shape[-2:]
+    # A traced or compiled size is symbolic: it was checked when the graph was made.
+    if not torch.jit.is_tracing() and min(height, width) < minimum:
+        raise InputError(
+            f"{user} needs pictures of at least {minimum}x{minimum} px and got {height}x{width} (height x width): "
+            "use a larger picture or fewer scales"
+        )
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Pad at the bottom and on the right until both sides are divisible.
+
+    The border is replicated: unlike reflection that works for a side of any length.
+
+    Args:
+        image: Shape (N, C, H, W).
+        multiple: What height and width shall be divisible by.
+
+    Returns:
+        Shape (N, C, H', W') with the smallest such H' >= H and W' >= W.
+    """
+    height, width = image.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if bottom == 0 and right == 0:
+        return image
+    return functional.pad(image, (0, right, 0, bottom), mode="replicate")
+
+
+def crop_to_size(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Undo :func:`pad_to_multiple`.
+
+    Args:
+        image: Shape (N, C, H', W').
+        size: Height H and width W to keep, from the top left corner.
+
+    Returns:
+        Shape (N, C, H, W).
+    """
+    return image[..., : size[0], : size[1]]

@@ -1,0 +1,49 @@
+"""Image pyramids: one rule of sizes and one resampling for inputs, latents and targets."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+
+def scale_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
+    """Size of a picture at a coarser scale: each side halved ``scale`` times, rounded up.
+
+    Args:
+        size: Height and width at full resolution, in pixels.
+        scale: 0 is full resolution, 1 is half, 2 is a quarter.
+
+    Returns:
+        ``ceil(H / 2**scale), ceil(W / 2**scale)``.
+    """
+    height, width = size
+    return -(-height // 2**scale), -(-width // 2**scale)
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample to a size, bilinearly, with an antialiasing filter where the picture shrinks.
+
+    Args:
+        image: Shape (N, C, H, W).
+        size: Height and width of the result.
+
+    Returns:
+        Shape (N, C, *size); the very same tensor when it has that size already.
+    """
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    return functional.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def image_pyramid(image: Tensor, num_scales: int) -> list[Tensor]:
+    """Resample a picture to every scale, each directly from full resolution (section 2.1 of the paper).
+
+    Args:
+        image: Shape (N, C, H, W).
+        num_scales: How many scales, full resolution included.
+
+    Returns:
+        ``num_scales`` pictures, finest first; the first is ``image`` itself.
+    """
+    height, width = image.shape[-2:]
+    return [resize(image, scale_size((height, width), scale)) for scale in range(num_scales)]

@@ -1,0 +1,117 @@
+"""Makes every import of BasicSR find this plugin.
+
+``macr_plugin.pth`` in site-packages imports the package at interpreter start, which calls :func:`install`: a finder on
+``sys.meta_path`` that waits for ``import basicsr``. When that comes, the alias of the torchvision module that BasicSR
+misses is put in place first, and the plugin's classes are registered afterwards. Where the main program is BasicSR's or
+the plugin's training or test script, or a data loading worker of it, the mends of its behaviour are applied too; any
+other program that uses BasicSR sees none of them.
+
+Setting ``MACR_PLUGIN_AUTOLOAD=0`` keeps the ``.pth`` file from importing the package. Python 3.15 replaces import lines
+in ``.pth`` files by ``.start`` files (PEP 829); then this module's :func:`install` is what such a file names.
+
+This module runs at the start of every interpreter of the environment: it imports nothing beyond ``sys``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+
+class BasicSRFinder:
+    """Meta path finder that wraps the loader of the package ``basicsr`` and passes everything else by."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find ``basicsr`` as the other finders do and make its loader run ours around it."""
+        if fullname != "basicsr":
+            return None
+        for finder in sys.meta_path:
+            if finder is self or not hasattr(finder, "find_spec"):
+                continue
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = BasicSRLoader(spec.loader)  # type: ignore[assignment]
+                return spec
+        return None
+
+
+class BasicSRLoader:
+    """Loader of the package ``basicsr``: the original one, with the plugin's work before and after."""
+
+    def __init__(self, original) -> None:  # type: ignore[no-untyped-def]
+        self.original = original
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Create the module as the original loader does."""
+        return self.original.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Execute the module as the original loader does, between the plugin's two steps."""
+        # What asks the module for its loader afterwards (pkgutil, inspect, importlib.resources) shall get the real one.
+        module.__loader__ = self.original
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.original
+        _warn_on_error(_before_basicsr)
+        self.original.exec_module(module)
+        _warn_on_error(_after_basicsr)
+
+
+def install() -> None:
+    """Wait for ``import basicsr``; does nothing when called again."""
+    if not any(isinstance(finder, BasicSRFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, BasicSRFinder())
+
+
+def register() -> None:
+    """Add the plugin's classes to BasicSR's registries, importing BasicSR if need be; idempotent.
+
+    A name that another package took already is left to it, with a warning.
+    """
+    install()
+    # On a first import the finder calls this function from within, after which everything below does nothing.
+    _before_basicsr()
+    import basicsr  # noqa: F401
+
+    from macr_plugin.registration import register_all
+
+    register_all()
+
+
+def _before_basicsr() -> None:
+    from macr_plugin import basicsr_compat
+
+    basicsr_compat.alias_functional_tensor()
+
+
+def _after_basicsr() -> None:
+    from macr_plugin import basicsr_compat
+    from macr_plugin.registration import register_all
+
+    register_all()
+    if basicsr_compat.is_training_program():
+        from macr_plugin.option_check import check_options
+
+        basicsr_compat.mend_training_program(check_options)
+
+
+def _warn_on_error(step) -> None:  # type: ignore[no-untyped-def]
+    try:
+        step()
+    # A fault of ours must never break an interpreter that happens to share the environment.
+    except Exception as error:
+        import warnings
+
+        warnings.warn(
+            f"macr_plugin could not extend BasicSR: {type(error).__name__}: {error}. "
+            "Set MACR_PLUGIN_AUTOLOAD=0 to keep it out.",
+            RuntimeWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,233 @@
+"""The GoPro folder layout: find the pictures, pair them, check them.
+
+A split of the GoPro data set is a folder of scenes, ``<split>/<scene>/<blur>/<frame>.png`` and
+``<split>/<scene>/sharp/<frame>.png``. There are two blurred versions: ``blur`` is the mean of the frames as they are
+stored, ``blur_gamma`` the mean of the same frames in linear light. Frame names repeat between scenes, so a pair is
+known by ``<scene>/<frame>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from macr_plugin.errors import InputError
+
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """One blurred picture and its sharp partner.
+
+    Attributes:
+        key: Name of the pair without extension, ``scene/frame`` in the GoPro layout.
+        blur: File of the blurred picture.
+        sharp: File of the sharp picture.
+    """
+
+    key: str
+    blur: Path
+    sharp: Path
+
+
+def find_pairs(split_root: Path, blur: str = "blur") -> list[ImagePair]:
+    """List the pairs of one split in the GoPro layout.
+
+    Args:
+        split_root: Folder of the scenes, such as ``GOPRO_Large/train``.
+        blur: Which blurred version: the folder name ``blur`` or ``blur_gamma``.
+
+    Returns:
+        The pairs, sorted by key ``scene/frame``.
+
+    Raises:
+        InputError: The folder is missing or holds no scene, a scene lacks one of its two folders or has no pictures, a
+            picture has no partner, or a name has a dot before its extension.
+    """
+    _require_folder(split_root)
+    scenes = sorted(entry for entry in split_root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not scenes:
+        raise InputError(f"{split_root} holds no scenes: expected {split_root}/<scene>/{blur} and .../sharp")
+    pairs = [pair for scene in scenes for pair in _pair_scene(scene, blur)]
+    return sorted(pairs, key=lambda pair: pair.key)
+
+
+def pair_folders(blur_root: Path, sharp_root: Path) -> list[ImagePair]:
+    """Pair the pictures of two folders by their names relative to each folder, at any depth.
+
+    Args:
+        blur_root: Folder of the blurred pictures.
+        sharp_root: Folder of the sharp pictures.
+
+    Returns:
+        The pairs, sorted by key: the relative name without extension, parts joined by ``/``.
+
+    Raises:
+        InputError: A folder is missing or holds no pictures, a picture has no partner, or two pictures of one folder
+            differ in their extension only.
+    """
+    names = _match_names(blur_root, _relative_names(blur_root), sharp_root, _relative_names(sharp_root))
+    pairs: dict[str, ImagePair] = {}
+    for name in names:
+        key = name.with_suffix("").as_posix()
+        if key in pairs:
+            other = pairs[key].blur.name
+            raise InputError(f"{blur_root / name} and {other} differ in their extension only: rename one of them")
+        pairs[key] = ImagePair(key, blur_root / name, sharp_root / name)
+    return [pairs[key] for key in sorted(pairs)]
+
+
+def check_key(key: str, source: Path | str) -> None:
+    """Refuse a key that BasicSR could not read back from an LMDB.
+
+    Args:
+        key: Name of a picture without extension.
+        source: What the message names: a file or folder.
+
+    Raises:
+        InputError: The key has a dot, where BasicSR cuts it off, or characters outside ASCII.
+    """
+    if "." in key or not key.isascii():
+        raise InputError(f"{source}: BasicSR cannot keep the name '{key}'; rename it without dots and accents")
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read an 8-bit colour picture.
+
+    Args:
+        path: The file.
+
+    Returns:
+        uint8 array of shape (height, width, 3), BGR, 0 to 255.
+
+    Raises:
+        InputError: The file is missing, is not a picture, or is not 8-bit colour.
+    """
+    return decode_picture(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file whole.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def decode_picture(data: bytes, source: Path | str) -> np.ndarray:
+    """Decode an 8-bit colour picture.
+
+    Args:
+        data: A whole picture file.
+        source: What the message names: the file or LMDB key.
+
+    Returns:
+        uint8 array of shape (height, width, 3), BGR, 0 to 255.
+
+    Raises:
+        InputError: The bytes are no picture, or the picture is not 8-bit colour.
+    """
+    # OpenCV raises on an empty buffer and returns None on any other that it cannot decode.
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    if picture is None:
+        raise InputError(f"{source} is not a readable picture: replace it or remove the pair")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise InputError(f"{source} is {picture.dtype} with shape {picture.shape}: convert it to 8-bit colour")
+    return picture
+
+
+def read_pair(pair: ImagePair) -> tuple[np.ndarray, np.ndarray]:
+    """Read both pictures of a pair and check that they fit.
+
+    Args:
+        pair: The two files.
+
+    Returns:
+        The blurred and the sharp picture: uint8 arrays of one shape (height, width, 3), BGR, 0 to 255.
+
+    Raises:
+        InputError: A picture cannot be read or is not 8-bit colour, or their sizes differ.
+    """
+    blur, sharp = read_picture(pair.blur), read_picture(pair.sharp)
+    if blur.shape != sharp.shape:
+        raise InputError(
+            f"{pair.blur} is {describe_size(blur)} and {pair.sharp} is {describe_size(sharp)}: "
+            "the two pictures of a pair must have one size"
+        )
+    return blur, sharp
+
+
+def describe_size(picture: np.ndarray) -> str:
+    """Write the size of a picture for a message.
+
+    Args:
+        picture: Array of shape (height, width, ...).
+
+    Returns:
+        Width and height in pixels, such as ``1280x720``.
+    """
+    height, width = picture.shape[:2]
+    return f"{width}x{height}"
+
+
+def _pair_scene(scene: Path, blur: str) -> list[ImagePair]:
+    blur_folder, sharp_folder = scene / blur, scene / "sharp"
+    for folder in (blur_folder, sharp_folder):
+        if not folder.is_dir():
+            raise InputError(f"{scene} has no folder {folder.name}: a scene needs {blur} and sharp")
+    names = _match_names(blur_folder, _png_names(blur_folder), sharp_folder, _png_names(sharp_folder))
+    pairs = []
+    for name in names:
+        key = f"{scene.name}/{name.stem}"
+        check_key(key, blur_folder / name)
+        pairs.append(ImagePair(key, blur_folder / name, sharp_folder / name))
+    return pairs
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: check the path")
+
+
+def _png_names(folder: Path) -> set[Path]:
+    return {Path(file.name) for file in _visible_files(folder.glob("*.png"))}
+
+
+def _relative_names(folder: Path) -> set[Path]:
+    _require_folder(folder)
+    files = _visible_files(folder.rglob("*"))
+    return {file.relative_to(folder) for file in files if file.suffix.lower() in PICTURE_SUFFIXES}
+
+
+def _visible_files(candidates: Iterable[Path]) -> list[Path]:
+    # Copies from macOS carry files like ._000001.png, which are not pictures.
+    return [file for file in candidates if not file.name.startswith(".") and file.is_file()]
+
+
+def _match_names(blur_folder: Path, blur: set[Path], sharp_folder: Path, sharp: set[Path]) -> list[Path]:
+    for folder, names in ((blur_folder, blur), (sharp_folder, sharp)):
+        if not names:
+            raise InputError(f"{folder} holds no pictures: fill it or remove it")
+    unpaired = sorted(blur ^ sharp)
+    if unpaired:
+        here, there = (blur_folder, sharp_folder) if unpaired[0] in blur else (sharp_folder, blur_folder)
+        raise InputError(
+            f"{here / unpaired[0]} has no partner in {there} ({blur_folder.name}: {len(blur)} pictures, "
+            f"{sharp_folder.name}: {len(sharp)}): add the missing picture or remove this one"
+        )
+    return sorted(blur)

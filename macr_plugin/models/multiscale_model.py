@@ -1,0 +1,330 @@
+"""Model class that supervises every scale of a deblurring network."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.metrics import calculate_metric
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils.dist_util import master_only
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from macr_plugin.archs.pyramid import resize
+from macr_plugin.errors import InputError
+from macr_plugin.visualization import Picture, side_by_side, stack
+
+
+class MultiScaleDeblurModel(SRModel):
+    """Trains a network on the loss of every scale that it returns, and validates it on full frames.
+
+    Works with any registered network: one that takes ``forward(x, all_scales=True)`` is asked for its pyramid, one that
+    returns a list is taken at its word, and one that returns a picture is a pyramid of one scale. The loss of a scale
+    compares its picture with the sharp picture resized to exactly its size.
+
+    Registered as ``MultiScaleDeblurModel`` in BasicSR's ``MODEL_REGISTRY``. On top of ``SRModel``'s options it reads:
+
+    * ``train.scale_weights``: weight of each scale's loss, finest first; by default each is 1. ``[1, 0, 0]`` supervises
+      the finest picture only.
+    * ``train.grad_clip_norm``: largest norm of the gradient over all parameters; by default it is not clipped.
+    * ``train.optim_g.type``: ``Adam`` or ``AdamW``.
+    * ``val.comparison_frames``: of how many frames a side-by-side picture (blurred, restored, sharp) is saved at each
+      validation, evenly spaced; by default none.
+
+    Args:
+        opt: BasicSR's options.
+    """
+
+    def init_training_settings(self) -> None:
+        """Set up losses, optimizers and the options of this class.
+
+        Raises:
+            InputError: If ``train.scale_weights`` weighs nothing.
+        """
+        self.scale_weights: Sequence[float] | None = self.opt["train"].get("scale_weights")
+        if self.scale_weights is not None and not any(self.scale_weights):
+            raise InputError("train.scale_weights are all 0: give at least the first, the finest scale, a weight")
+        self.grad_clip_norm: float | None = self.opt["train"].get("grad_clip_norm")
+        super().init_training_settings()
+
+    def get_optimizer(self, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any) -> Any:
+        """Build an optimizer; BasicSR 1.4.2 knows Adam only."""
+        if optim_type == "AdamW":
+            return torch.optim.AdamW(params, lr, **kwargs)
+        return super().get_optimizer(optim_type, params, lr, **kwargs)
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Take one training step on the pictures of ``feed_data``.
+
+        Args:
+            current_iter: Not used; BasicSR passes it.
+        """
+        self.optimizer_g.zero_grad()
+        pyramid = restore_pyramid(self.net_g, self.get_bare_model(self.net_g), self.lq)
+        self.output = pyramid[0]
+        total, losses = self.multi_scale_loss(pyramid)
+        total.backward()
+        if self.grad_clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.net_g.parameters(), self.grad_clip_norm)
+        self.optimizer_g.step()
+        self.log_dict = self.reduce_loss_dict(losses)
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+
+    def multi_scale_loss(self, pyramid: Sequence[Tensor]) -> tuple[Tensor, OrderedDict[str, Tensor]]:
+        """Weighted sum of the pixel losses of all scales, and the perceptual loss of the finest.
+
+        Args:
+            pyramid: Restored pictures, finest first.
+
+        Returns:
+            The sum, and its parts for the log: ``l_pix`` is the sum over the scales, ``l_pix_scale0`` the unweighted
+            loss of the finest scale, and so on.
+
+        Raises:
+            InputError: If ``train.scale_weights`` does not have one weight for each scale.
+        """
+        weights = self.scale_weights if self.scale_weights is not None else [1.0] * len(pyramid)
+        if len(weights) != len(pyramid):
+            raise InputError(
+                f"train.scale_weights has {len(weights)} weights and the network {self.opt['network_g']['type']} "
+                f"returns {len(pyramid)} scale(s): give one weight for each, finest first"
+            )
+        losses: OrderedDict[str, Tensor] = OrderedDict()
+        total = self.gt.new_zeros(())
+        if self.cri_pix:
+            for scale, (weight, restored) in enumerate(zip(weights, pyramid, strict=True)):
+                if weight:
+                    loss = self.cri_pix(restored, resize(self.gt, (restored.shape[-2], restored.shape[-1])))
+                    losses[f"l_pix_scale{scale}"] = loss
+                    total = total + weight * loss
+            losses["l_pix"] = total
+            losses.move_to_end("l_pix", last=False)
+        if self.cri_perceptual:
+            for name, part in zip(("l_percep", "l_style"), self.cri_perceptual(pyramid[0], self.gt), strict=True):
+                if part is not None:
+                    losses[name] = part
+                    total = total + part
+        return total, losses
+
+    def model_ema(self, decay: float = 0.999) -> None:
+        """Move the averaged weights towards the current ones, and copy the buffers, which BasicSR leaves behind.
+
+        Args:
+            decay: Share of the average that is kept.
+        """
+        super().model_ema(decay)
+        buffers = dict(self.get_bare_model(self.net_g).named_buffers())
+        for name, averaged in self.net_g_ema.named_buffers():
+            averaged.copy_(buffers[name])
+
+    def test(self) -> None:
+        """Restore the pictures of ``feed_data`` with the averaged weights, or the current ones without an average."""
+        # The bare network: a DistributedDataParallel wrapper would wait for ranks that do not validate.
+        net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+        was_training = net.training
+        net.eval()
+        with torch.no_grad():
+            output = net(self.lq)
+        self.output = output if isinstance(output, Tensor) else finest_first(output)[0]
+        net.train(was_training)
+
+    def nondist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
+        """Measure the restored pictures, and the blurred ones beside them, over a data loader of single frames.
+
+        With ``save_img`` the pictures go to ``visualization/<scene>/<frame>/<frame>_<iteration>.png`` in training and
+        ``visualization/<dataset>/<scene>/<frame>_<suffix>.png`` in a test.
+
+        Args:
+            dataloader: Gives one frame at a time.
+            current_iter: Iteration, or the name of the test run.
+            tb_logger: TensorBoard writer or None.
+            save_img: Whether to save every restored picture.
+        """
+        dataset_name = dataloader.dataset.opt["name"]
+        metrics = self.opt["val"].get("metrics") or {}
+        if self.is_train:
+            # BasicSR calls its last validation one iteration past the end.
+            current_iter = min(int(current_iter), int(self.opt["train"]["total_iter"]))
+        compared = self._compared_indices(len(dataloader))
+        totals = {name: 0.0 for name in metrics}
+        blurred_totals = dict(totals)
+        rows: list[Picture] = []
+
+        for index, data in enumerate(tqdm(dataloader, unit="frame", disable=not self.opt["val"].get("pbar", False))):
+            blurred, restored, sharp = self._restore_frame(data)
+            key = frame_key(data["lq_path"][0], dataloader.dataset.opt.get("dataroot_lq"))
+            if save_img:
+                imwrite(restored, str(self._picture_path(key, dataset_name, current_iter)))
+            if sharp is None:
+                continue
+            for name, metric in metrics.items():
+                totals[name] += calculate_metric({"img": restored, "img2": sharp}, metric)
+                blurred_totals[name] += calculate_metric({"img": blurred, "img2": sharp}, metric)
+            if index in compared:
+                rows.append(side_by_side({f"{key}: blurred": blurred, "restored": restored, "sharp": sharp}))
+
+        if rows:
+            name = f"{dataset_name}_comparison_{current_iter}.png"
+            imwrite(stack(rows), str(Path(self.opt["path"]["visualization"], name)))
+        if metrics:
+            self._log_metrics(totals, blurred_totals, len(dataloader), dataset_name, current_iter, tb_logger)
+
+    def _restore_frame(self, data: dict[str, Any]) -> tuple[Picture, Picture, Picture | None]:
+        """Blurred, restored and, where there is one, sharp picture, each (H, W, 3) uint8 BGR."""
+        self.feed_data(data)
+        self.test()
+        sharp = tensor2img([self.gt.detach().cpu()]) if "gt" in data else None
+        pictures = tensor2img([self.lq.detach().cpu()]), tensor2img([self.output.detach().cpu()]), sharp
+        # A full frame is large: it shall not stay in memory while training goes on.
+        for name in ("lq", "output", "gt"):
+            self.__dict__.pop(name, None)
+        return pictures
+
+    def _compared_indices(self, num_frames: int) -> set[int]:
+        """Which frames the side-by-side picture shows, evenly spaced."""
+        num_compared = min(self.opt["val"].get("comparison_frames") or 0, num_frames)
+        return {position * num_frames // num_compared for position in range(num_compared)}
+
+    def _picture_path(self, key: str, dataset_name: str, current_iter: int | str) -> Path:
+        """Where a restored picture is saved."""
+        root, frame = Path(self.opt["path"]["visualization"]), Path(key).name
+        if self.is_train:
+            return root / key / f"{frame}_{current_iter}.png"
+        suffix = self.opt["val"].get("suffix") or self.opt["name"]
+        return root / dataset_name / Path(key).parent / f"{frame}_{suffix}.png"
+
+    def _log_metrics(
+        self,
+        totals: dict[str, float],
+        blurred_totals: dict[str, float],
+        num_frames: int,
+        dataset_name: str,
+        current_iter: int | str,
+        tb_logger: Any,
+    ) -> None:
+        """Log the means, those of the blurred input and the best so far."""
+        self._initialize_best_metric_results(dataset_name)
+        self.metric_results = {name: total / num_frames for name, total in totals.items()}
+        lines = [f"Validation {dataset_name}, {num_frames} frames"]
+        for name, value in self.metric_results.items():
+            self._update_best_metric_result(dataset_name, name, value, current_iter)
+            best = self.best_metric_results[dataset_name][name]
+            blurred = blurred_totals[name] / num_frames
+            lines.append(
+                f"\t # {name}: {value:.4f}\tblurred input: {blurred:.4f}\tgain: {value - blurred:+.4f}"
+                f"\tBest: {best['val']:.4f} @ {best['iter']} iter"
+            )
+            if tb_logger:
+                tb_logger.add_scalar(f"metrics/{dataset_name}/{name}", value, current_iter)
+        get_root_logger().info("\n".join(lines))
+
+    @master_only
+    def save_network(
+        self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int, param_key: str | list[str] = "params"
+    ) -> None:
+        """Save weights as ``<net_label>_<iteration>.pth``; the file is complete or not there.
+
+        Args:
+            net: Network, or several that share a file.
+            net_label: Start of the file's name.
+            current_iter: Iteration; -1 stands for ``latest``.
+            param_key: Key of each network's weights in the file.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
+        nets = net if isinstance(net, list) else [net]
+        param_keys = param_key if isinstance(param_key, list) else [param_key]
+        weights = {
+            key: {name: value.cpu() for name, value in self.get_bare_model(single).state_dict().items()}
+            for single, key in zip(nets, param_keys, strict=True)
+        }
+        name = f"{net_label}_{'latest' if current_iter == -1 else current_iter}.pth"
+        save_atomically(weights, Path(self.opt["path"]["models"], name))
+
+    @master_only
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Save what a resume needs beside the weights as ``<iteration>.state``; complete or not there.
+
+        Args:
+            epoch: Current epoch.
+            current_iter: Iteration; nothing is saved for -1, the end of the training.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
+        if current_iter == -1:
+            return
+        state = {
+            "epoch": epoch,
+            "iter": current_iter,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+        }
+        save_atomically(state, Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
+
+
+def restore_pyramid(net: nn.Module, bare_net: nn.Module, blurred: Tensor) -> list[Tensor]:
+    """Restore a batch at every scale that a network offers.
+
+    Args:
+        net: The network, perhaps wrapped for data parallel training.
+        bare_net: The same network without its wrapper.
+        blurred: Shape (N, 3, H, W), RGB in [0, 1].
+
+    Returns:
+        Restored pictures, finest first; one only if the network has no scales.
+    """
+    takes_all_scales = "all_scales" in inspect.signature(bare_net.forward).parameters
+    output = net(blurred, all_scales=True) if takes_all_scales else net(blurred)
+    return [output] if isinstance(output, Tensor) else finest_first(output)
+
+
+def finest_first(pyramid: Iterable[Tensor]) -> list[Tensor]:
+    """Sort the pictures of a pyramid by size, largest first: networks differ in the order they return."""
+    return sorted(pyramid, key=lambda picture: picture.shape[-2] * picture.shape[-1], reverse=True)
+
+
+def frame_key(path: str, dataroot: str | None) -> str:
+    """Name a frame ``scene/frame``, unique in its data set.
+
+    Args:
+        path: An LMDB key, which is such a name already, or the path of a picture file.
+        dataroot: Folder that the picture files are relative to.
+    """
+    picture = Path(path)
+    if dataroot is not None and picture.is_relative_to(dataroot):
+        picture = picture.relative_to(dataroot)
+    return (picture.parent / picture.stem).as_posix() if picture.suffix else picture.as_posix()
+
+
+def save_atomically(content: Any, path: Path) -> None:
+    """Write a checkpoint beside its place, see that it is on disk, then rename it.
+
+    Args:
+        content: What ``torch.save`` takes.
+        path: Where it shall be.
+
+    Raises:
+        InputError: If it cannot be written; what was at ``path`` is still there then.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except (OSError, RuntimeError) as error:
+        unfinished.unlink(missing_ok=True)
+        raise InputError(
+            f"{path} could not be written ({error}): free some disk space and resume with --auto_resume"
+        ) from error

@@ -1,0 +1,133 @@
+"""Checks an option file before anything is built, since BasicSR ignores keys that it does not know."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from macr_plugin.errors import InputError
+
+Options = dict[str, Any]
+
+NUMBER_AS_TEXT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+
+#: Keys that BasicSR or the plugin read below each block, for runs of the plugin's model class. Blocks that a class
+#: takes as arguments (networks, losses, optimizers, schedulers, metrics) are checked against that class instead.
+KNOWN_KEYS = {
+    "": {
+        *("name", "model_type", "scale", "num_gpu", "manual_seed", "datasets", "path", "train", "val", "logger"),
+        *("dist_params", "find_unused_parameters"),
+        # Set by BasicSR while it parses.
+        *("dist", "rank", "world_size", "auto_resume", "is_train", "root_path"),
+    },
+    "train": {
+        *("total_iter", "warmup_iter", "ema_decay", "optim_g", "scheduler", "pixel_opt", "perceptual_opt"),
+        *("scale_weights", "grad_clip_norm"),
+    },
+    "val": {"val_freq", "save_img", "suffix", "metrics", "pbar", "comparison_frames"},
+    "logger": {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"},
+    "datasets": {
+        *("name", "type", "phase", "scale", "dataroot", "dataroot_gt", "dataroot_lq", "blur", "io_backend"),
+        *("gt_size", "use_hflip", "use_rot", "num_frames", "num_worker_per_gpu", "batch_size_per_gpu"),
+        *("dataset_enlarge_ratio", "prefetch_mode", "num_prefetch_queue", "pin_memory", "persistent_workers"),
+    },
+}
+
+
+def check_options(opt: Options) -> None:
+    """Check parsed BasicSR options as far as that is possible without building anything.
+
+    Types must be registered, arguments of networks and losses must be taken by their classes, numbers must be numbers,
+    and a cosine schedule must cover the training. For the plugin's own model class unknown keys are refused everywhere.
+
+    Args:
+        opt: What BasicSR's ``parse_options`` returned.
+
+    Raises:
+        InputError: Naming the first key at fault, with the nearest right one.
+    """
+    _check_types_and_arguments(opt)
+    if opt["model_type"] == "MultiScaleDeblurModel":
+        _check_known_keys(opt)
+    _check_numbers(opt.get("train") or {}, "train")
+    _check_schedule(opt.get("train") or {})
+
+
+def _check_types_and_arguments(opt: Options) -> None:
+    from basicsr.utils import registry
+
+    _require(opt["model_type"], registry.MODEL_REGISTRY.keys(), "model_type", "model")
+    for phase, dataset in opt["datasets"].items():
+        _require(dataset.get("type"), registry.DATASET_REGISTRY.keys(), f"datasets.{phase}.type", "dataset")
+    for key, block in _blocks(opt, "network_"):
+        _check_arguments(block, key, registry.ARCH_REGISTRY, "network")
+    train = opt.get("train") or {}
+    for key, block in _blocks(train, "", suffix="_opt"):
+        _check_arguments(block, f"train.{key}", registry.LOSS_REGISTRY, "loss")
+    for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
+        _require(metric.get("type"), registry.METRIC_REGISTRY.keys(), f"val.metrics.{name}.type", "metric")
+
+
+def _blocks(opt: Options, prefix: str, suffix: str = "") -> Iterator[tuple[str, Options]]:
+    """The sub-dictionaries whose key has this prefix and suffix."""
+    for key, value in opt.items():
+        if key.startswith(prefix) and key.endswith(suffix) and isinstance(value, dict):
+            yield key, value
+
+
+def _check_arguments(block: Options, key: str, registry: Any, kind: str) -> None:
+    """Check a block that is a ``type`` and the arguments of the class registered under it."""
+    _require(block.get("type"), registry.keys(), f"{key}.type", kind)
+    parameters = inspect.signature(registry.get(block["type"])).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in block:
+        if name != "type":
+            _require(name, parameters, f"{key}.{name}", f"option of {block['type']}")
+
+
+def _check_known_keys(opt: Options) -> None:
+    # "path" is left out: BasicSR takes any key there for a folder to make.
+    _check_keys((key for key in opt if not key.startswith("network_")), "")
+    for block in ("train", "val", "logger"):
+        _check_keys(opt.get(block) or {}, block)
+    for phase, dataset in opt["datasets"].items():
+        if dataset["type"] == "DeblurPairDataset":
+            _check_keys(dataset, "datasets", f"datasets.{phase}.")
+
+
+def _check_keys(keys: Any, block: str, prefix: str | None = None) -> None:
+    prefix = prefix if prefix is not None else f"{block}." * bool(block)
+    for key in keys:
+        _require(key, KNOWN_KEYS[block], f"{prefix}{key}", "key")
+
+
+def _require(name: Any, known: Collection[str], key: str, kind: str) -> None:
+    """Refuse a name that is not among the known ones."""
+    if name in known:
+        return
+    if name is None:
+        raise InputError(f"{key} is missing: it names the {kind}, one of {', '.join(sorted(known))}")
+    nearest = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(sorted(known))}"
+    raise InputError(f"{key}: unknown {kind} {name!r}: {hint}")
+
+
+def _check_numbers(block: Options, key: str) -> None:
+    for name, value in block.items():
+        if isinstance(value, dict):
+            _check_numbers(value, f"{key}.{name}")
+        elif isinstance(value, str) and NUMBER_AS_TEXT.fullmatch(value):
+            raise InputError(f"{key}.{name}: YAML reads {value} as text: write !!float {value}")
+
+
+def _check_schedule(train: Options) -> None:
+    scheduler = train.get("scheduler") or {}
+    if scheduler.get("type") == "CosineAnnealingRestartLR" and sum(scheduler["periods"]) < train["total_iter"]:
+        raise InputError(
+            f"train.scheduler.periods add up to {sum(scheduler['periods'])}, fewer than train.total_iter "
+            f"{train['total_iter']}: lengthen the last period"
+        )

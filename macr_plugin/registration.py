@@ -1,0 +1,43 @@
+"""What the plugin adds to BasicSR's registries, in one table."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+
+def register_all() -> None:
+    """Add every class of the plugin to the BasicSR registry it belongs to; idempotent.
+
+    A name that is taken by somebody else is skipped with a warning.
+    """
+    # Here rather than above: these imports need torch, and the models need BasicSR, which may be what is importing us.
+    from basicsr.utils import registry
+
+    from macr_plugin.archs.macr_arch import MACR
+    from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
+    from macr_plugin.losses.structural_loss import MACRLoss, MACRMSSSIMLoss, MACRSSIMLoss
+    from macr_plugin.models.multiscale_model import MultiScaleDeblurModel
+
+    for target, classes in (
+        (registry.ARCH_REGISTRY, (MACR,)),
+        (registry.LOSS_REGISTRY, (MACRLoss, MACRSSIMLoss, MACRMSSSIMLoss)),
+        (registry.DATASET_REGISTRY, (DeblurPairDataset,)),
+        (registry.MODEL_REGISTRY, (MultiScaleDeblurModel,)),
+    ):
+        for entry in classes:
+            _register_once(target, entry)
+
+
+def _register_once(target: Any, entry: type) -> None:
+    """Register a class under its name unless that name is taken."""
+    name = entry.__name__
+    if name not in target:
+        target.register(entry)
+    elif target.get(name) is not entry:
+        warnings.warn(
+            f"BasicSR knows another {name} already ({target.get(name).__module__}); "
+            "the one of macr_plugin is not registered.",
+            RuntimeWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,25 @@
+"""Test with BasicSR's pipeline: ``python -m macr_plugin.test -opt options/test_macr_gopro.yml``.
+
+Takes the arguments of ``python -m basicsr.test``. Output goes below the current directory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from macr_plugin import basicsr_compat
+from macr_plugin.errors import one_line_errors
+from macr_plugin.option_check import check_options
+
+
+def main() -> None:
+    """Run the test pipeline with the command line's arguments."""
+    import basicsr.test
+
+    basicsr_compat.mend_training_program(check_options)
+    with one_line_errors("macr_plugin.test"):
+        basicsr.test.test_pipeline(str(Path.cwd()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Train with BasicSR's pipeline: ``python -m macr_plugin.train -opt options/macr_gopro.yml``.
+
+Takes the arguments of ``python -m basicsr.train``. Output goes below the current directory, and ``--auto_resume`` works
+on every device.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from macr_plugin import basicsr_compat
+from macr_plugin.errors import one_line_errors
+from macr_plugin.option_check import check_options
+
+
+def main() -> None:
+    """Run the training pipeline with the command line's arguments."""
+    import basicsr.train
+
+    basicsr_compat.mend_training_program(check_options)
+    with one_line_errors("macr_plugin.train"):
+        basicsr.train.train_pipeline(str(Path.cwd()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Build script of macr-plugin: dependency bounds with their reasons, and the autoload ``.pth`` file.
+
+Everything declarative stands in ``pyproject.toml``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
+
+PTH_FILE = "macr_plugin.pth"
+
+INSTALL_REQUIRES = [
+    # The framework we extend. 1.4.2 is its newest release; basicsr_compat mends that one.
+    "basicsr==1.4.2",
+    # 2.0 brought fused and capturable optimizers and torch.compile.
+    "torch>=2.0",
+    # 0.15 is the torchvision of torch 2.0; 0.17 removed the module that BasicSR imports, which we mend.
+    "torchvision>=0.15",
+    # First release for Python 3.11 wheels with the typing that we use.
+    "numpy>=1.24",
+    # BasicSR's niqe.py imports scipy.ndimage.filters, which SciPy 2 removes.
+    "scipy>=1.9,<2",
+    # Its wheel carries the photographs that the demo data are rendered from.
+    "scikit-image>=0.20",
+    # 4.10 is the first with numpy 2 wheels.
+    "opencv-python>=4.10",
+    # Storage of the training pairs.
+    "lmdb>=1.4",
+    # YAML options.
+    "pyyaml>=6",
+    # Progress bars.
+    "tqdm",
+    # BasicSR imports distutils, which Python 3.12 has only through setuptools; TensorBoard's viewer needs
+    # pkg_resources, which setuptools 82 removed.
+    "setuptools>=77.0.3,<82",
+    # Image and video reading and writing. mmcv-lite is mmcv without compiled operators: same import name, installs
+    # everywhere. mmcv 2.2 itself cannot be built from the registry today.
+    "mmcv-lite>=2.1,<3",
+    # Counts multiply-accumulates and runs parallel jobs with progress; mmcv needs it anyway.
+    "mmengine>=0.10.4,<1",
+]
+
+EXTRAS_REQUIRE = {
+    "test": [
+        "pytest>=8",
+        # Independent reference of the MS-SSIM loss.
+        "pytorch-msssim>=1.0",
+        "ruff>=0.9",
+        "mypy>=1.11",
+        "types-PyYAML",
+    ],
+    "benchmark": [
+        # Architectures of the other deblurring networks, MIT.
+        "spandrel>=0.4",
+        # Plots of the report.
+        "matplotlib>=3.7",
+    ],
+    "export": [
+        # Writes and checks ONNX files.
+        "onnx>=1.16",
+        "onnxruntime>=1.18",
+    ],
+}
+
+
+class BuildWithPth(build_py):
+    """Puts the ``.pth`` file at the root of the wheel, so that it lands in site-packages."""
+
+    def run(self) -> None:
+        """Build the package, then add the ``.pth`` file beside it."""
+        super().run()
+        if not self.editable_mode:
+            Path(self.build_lib).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(PTH_FILE, Path(self.build_lib, PTH_FILE))
+
+
+class EditableWheelWithPth(editable_wheel):
+    """Adds the ``.pth`` file to the wheel of ``pip install -e``."""
+
+    def run(self) -> None:
+        """Build the editable wheel, then append the ``.pth`` file; pip records it, so uninstalling removes it."""
+        super().run()
+        for wheel in Path(self.dist_dir).glob("macr_plugin-*editable*.whl"):
+            with zipfile.ZipFile(wheel, "a") as archive:
+                archive.write(PTH_FILE)
+
+
+setup(
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+    cmdclass={"build_py": BuildWithPth, "editable_wheel": EditableWheelWithPth},
+)

@@ -1,0 +1,81 @@
+"""Mistakes in option files are named before anything is built, with the right key."""
+
+import copy
+from pathlib import Path
+
+import basicsr  # noqa: F401  registers the plugin
+import pytest
+import yaml
+
+from macr_plugin.errors import InputError
+from macr_plugin.option_check import check_options
+
+OPTIONS = Path(__file__).parents[1] / "options"
+
+
+@pytest.fixture
+def opt():
+    return copy.deepcopy(yaml.safe_load((OPTIONS / "macr_gopro.yml").read_text()))
+
+
+@pytest.mark.parametrize("path", sorted(OPTIONS.rglob("*.yml")), ids=lambda path: path.name)
+def test_shipped_options_pass(path):
+    check_options(yaml.safe_load(path.read_text()))
+
+
+def put(opt, key, value):
+    *blocks, last = key.split(".")
+    for block in blocks:
+        opt = opt[block]
+    opt[last] = value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model_type", "MultiScaleModel", "model_type: unknown model 'MultiScaleModel': did you mean MultiScaleDeblur"),
+        ("network_g.type", "MARC", "network_g.type: unknown network 'MARC': did you mean MACR?"),
+        ("network_g.type", None, "network_g.type is missing: it names the network, one of "),
+        ("network_g.num_feats", 8, "network_g.num_feats: unknown option of MACR 'num_feats': did you mean num_feat?"),
+        ("network_g.xyz", 8, "network_g.xyz: unknown option of MACR 'xyz': known are "),
+        ("train.pixel_opt.type", "MACRLos", "train.pixel_opt.type: unknown loss 'MACRLos': did you mean MACRLoss?"),
+        ("train.pixel_opt.l1_wieght", 1, "train.pixel_opt.l1_wieght: unknown option of MACRLoss"),
+        ("datasets.val.type", "DeblurPairs", "datasets.val.type: unknown dataset 'DeblurPairs': did you mean Deblur"),
+        ("datasets.train.gtsize", 8, "datasets.train.gtsize: unknown key 'gtsize': did you mean gt_size?"),
+        ("val.metrics.psnr.type", "psnr", "val.metrics.psnr.type: unknown metric 'psnr'"),
+        ("train.ema_deacy", 0.9, "train.ema_deacy: unknown key 'ema_deacy': did you mean ema_decay?"),
+        ("manual_sed", 1, "manual_sed: unknown key 'manual_sed': did you mean manual_seed?"),
+        ("train.optim_g.lr", "1e-4", "train.optim_g.lr: YAML reads 1e-4 as text: write !!float 1e-4"),
+        (
+            "train.scheduler",
+            {"type": "CosineAnnealingRestartLR", "periods": [10, 20]},
+            "train.scheduler.periods add up to 30, fewer than train.total_iter 3153000",
+        ),
+    ],
+)
+def test_mistakes_are_named(opt, key, value, message):
+    put(opt, key, value)
+    with pytest.raises(InputError) as caught:
+        check_options(opt)
+    assert str(caught.value).startswith(message)
+
+
+def test_other_models_may_have_keys_of_their_own(opt):
+    opt["model_type"] = "SRModel"
+    opt["train"]["their_key"] = 1
+    check_options(opt)
+
+
+def test_classes_that_take_anything_are_not_second_guessed(opt):
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    class TakesAnything:
+        def __init__(self, **kwargs):
+            pass
+
+    ARCH_REGISTRY._obj_map["TakesAnything"] = TakesAnything
+    try:
+        opt["network_g"] = {"type": "TakesAnything", "whatever": 1}
+        check_options(opt)
+    finally:
+        del ARCH_REGISTRY._obj_map["TakesAnything"]
