@@ -132,7 +132,7 @@ class DeblurPairDataset(torch.utils.data.Dataset):
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
-        self._opt = opt
+        self.opt = opt
         self._train = opt["phase"] == "train"
         if self._train:
             self._require("gt_size")
@@ -151,7 +151,7 @@ class DeblurPairDataset(torch.utils.data.Dataset):
             self._blur = FileReader({pair.key: pair.blur for pair in pairs})
             self._sharp = FileReader({pair.key: pair.sharp for pair in pairs})
         else:
-            raise InputError(f"{self._option('io_backend')} has type {backend}: choose lmdb or disk")
+            raise InputError(f"{self.option('io_backend')} has type {backend}: choose lmdb or disk")
         self.keys = self._choose(keys)
 
     def __len__(self) -> int:
@@ -187,40 +187,40 @@ class DeblurPairDataset(torch.utils.data.Dataset):
     def _crop_and_augment(self, key: str, blur: np.ndarray, sharp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         from basicsr.data.transforms import augment, paired_random_crop
 
-        size = self._opt["gt_size"]
+        size = self.opt["gt_size"]
         if min(sharp.shape[:2]) < size:
             raise InputError(
                 f"{self._sharp.name(key)} is {describe_size(sharp)}, smaller than the crop of {size}: lower "
-                f"{self._option('gt_size')} or remove the pair"
+                f"{self.option('gt_size')} or remove the pair"
             )
         sharp, blur = paired_random_crop(sharp, blur, size, scale=1)
-        sharp, blur = augment([sharp, blur], self._opt.get("use_hflip", True), self._opt.get("use_rot", True))
+        sharp, blur = augment([sharp, blur], self.opt.get("use_hflip", True), self.opt.get("use_rot", True))
         return blur, sharp
 
     def _find_files(self) -> list[ImagePair]:
-        if self._opt.get("dataroot") is not None:
-            return find_pairs(self._folder("dataroot"), self._opt.get("blur", "blur"))
+        if self.opt.get("dataroot") is not None:
+            return find_pairs(self._folder("dataroot"), self.opt.get("blur", "blur"))
         return pair_folders(self._folder("dataroot_lq"), self._folder("dataroot_gt"))
 
     def _choose(self, keys: list[str]) -> list[str]:
-        wanted = self._opt.get("num_frames")
+        wanted = self.opt.get("num_frames")
         if wanted is None or wanted >= len(keys):
             return keys
         if wanted < 1:
-            raise InputError(f"{self._option('num_frames')} is {wanted}: use at least 1, or remove it to use all")
+            raise InputError(f"{self.option('num_frames')} is {wanted}: use at least 1, or remove it to use all")
         return [keys[number * len(keys) // wanted] for number in range(wanted)]
 
     def _folder(self, name: str) -> Path:
         return Path(self._require(name)).expanduser()
 
     def _require(self, name: str) -> Any:
-        value = self._opt.get(name)
+        value = self.opt.get(name)
         if value is None:
-            raise InputError(f"{self._option(name)} is not set: add it to the YAML file")
+            raise InputError(f"{self.option(name)} is not set: add it to the YAML file")
         return value
 
     def _option(self, name: str) -> str:
-        return f"datasets.{self._opt['phase']}.{name}"
+        return f"datasets.{self.opt['phase']}.{name}"
 
 
 def _match_lmdb_keys(blur: Path, sharp: Path) -> list[str]:
