@@ -151,7 +151,7 @@ class DeblurPairDataset(torch.utils.data.Dataset):
             self._blur = FileReader({pair.key: pair.blur for pair in pairs})
             self._sharp = FileReader({pair.key: pair.sharp for pair in pairs})
         else:
-            raise InputError(f"{self.option('io_backend')} has type {backend}: choose lmdb or disk")
+            raise InputError(f"{self._option('io_backend')} has type {backend}: choose lmdb or disk")
         self.keys = self._choose(keys)
 
     def __len__(self) -> int:
@@ -191,7 +191,7 @@ class DeblurPairDataset(torch.utils.data.Dataset):
         if min(sharp.shape[:2]) < size:
             raise InputError(
                 f"{self._sharp.name(key)} is {describe_size(sharp)}, smaller than the crop of {size}: lower "
-                f"{self.option('gt_size')} or remove the pair"
+                f"{self._option('gt_size')} or remove the pair"
             )
         sharp, blur = paired_random_crop(sharp, blur, size, scale=1)
         sharp, blur = augment([sharp, blur], self.opt.get("use_hflip", True), self.opt.get("use_rot", True))
@@ -207,7 +207,7 @@ class DeblurPairDataset(torch.utils.data.Dataset):
         if wanted is None or wanted >= len(keys):
             return keys
         if wanted < 1:
-            raise InputError(f"{self.option('num_frames')} is {wanted}: use at least 1, or remove it to use all")
+            raise InputError(f"{self._option('num_frames')} is {wanted}: use at least 1, or remove it to use all")
         return [keys[number * len(keys) // wanted] for number in range(wanted)]
 
     def _folder(self, name: str) -> Path:
@@ -216,7 +216,7 @@ class DeblurPairDataset(torch.utils.data.Dataset):
     def _require(self, name: str) -> Any:
         value = self.opt.get(name)
         if value is None:
-            raise InputError(f"{self.option(name)} is not set: add it to the YAML file")
+            raise InputError(f"{self._option(name)} is not set: add it to the YAML file")
         return value
 
     def _option(self, name: str) -> str:

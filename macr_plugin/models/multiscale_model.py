@@ -52,6 +52,7 @@ class MultiScaleDeblurModel(SRModel):
         if self.scale_weights is not None and not any(self.scale_weights):
             raise InputError("train.scale_weights are all 0: give at least the first, the finest scale, a weight")
         self.grad_clip_norm: float | None = self.opt["train"].get("grad_clip_norm")
+        self.last_validation: dict[str, int] = {}
         super().init_training_settings()
 
     def get_optimizer(self, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any) -> Any:
@@ -136,7 +137,7 @@ class MultiScaleDeblurModel(SRModel):
         self.output = output if isinstance(output, Tensor) else finest_first(output)[0]
         net.train(was_training)
 
-    def nondist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
+    def nondist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
         """Measure the restored pictures, and the blurred ones beside them, over a data loader of single frames.
 
         With ``save_img`` the pictures go to ``visualization/<scene>/<frame>/<frame>_<iteration>.png`` in training and
@@ -144,15 +145,20 @@ class MultiScaleDeblurModel(SRModel):
 
         Args:
             dataloader: Gives one frame at a time.
-            current_iter: Iteration, or the name of the test run.
+            current_iter: Iteration, or the name of the test run. The validation that BasicSR calls after training is
+                skipped if the last iteration has been validated already.
             tb_logger: TensorBoard writer or None.
             save_img: Whether to save every restored picture.
         """
         dataset_name = dataloader.dataset.opt["name"]
         metrics = self.opt["val"].get("metrics") or {}
         if self.is_train:
-            # BasicSR calls its last validation one iteration past the end.
+            # BasicSR validates once more when training has ended and counts one iteration too many then.
+            ended = current_iter > self.opt["train"]["total_iter"]
             current_iter = min(int(current_iter), int(self.opt["train"]["total_iter"]))
+            if ended and self.last_validation.get(dataset_name) == current_iter:
+                return
+            self.last_validation[dataset_name] = current_iter
         compared = self._compared_indices(len(dataloader))
         totals = {name: 0.0 for name in metrics}
         blurred_totals = dict(totals)

@@ -226,9 +226,19 @@ def test_validation_measures_full_frames_and_their_input(build, caplog, tmp_path
 
 
 def test_the_last_validation_belongs_to_the_last_iteration(build):
+    """BasicSR validates after training as iteration 11 of 10, whether or not iteration 10 was validated."""
     model = build()
     model.validation(Loader(), 11, None, save_img=False)
     assert model.best_metric_results["val"]["psnr"]["iter"] == 10
+
+
+def test_the_last_iteration_is_validated_once(build, caplog):
+    basicsr.utils.get_root_logger().propagate = True
+    model = build()
+    with caplog.at_level(logging.INFO, "basicsr"):
+        for iteration in (5, 10, 11):
+            model.validation(Loader(), iteration, None, save_img=False)
+    assert caplog.text.count("Validation val") == 2
 
 
 def test_pictures_of_a_test_run(build, tmp_path):
