@@ -275,12 +275,11 @@ def refuse_resume_on_cpu(opt: Options, option_path: str) -> None:
     Raises:
         InputError: Naming the command that resumes on a CPU.
     """
-    import basicsr.train
     import torch
 
-    if not opt["path"].get("resume_state") or torch.cuda.is_available() or not is_basicsr_program():
+    if not opt["path"].get("resume_state") or torch.cuda.is_available():
         return
-    if "current_device" in basicsr.train.load_resume_state.__code__.co_names:
+    if is_basicsr_program() and resume_needs_gpu():
         raise InputError(
             "BasicSR's train.py resumes on a GPU only; on a CPU run: "
             f"python -m macr_plugin.train -opt {option_path} --auto_resume"
@@ -374,13 +373,20 @@ def mend_distributed_on_cpu() -> None:
 def mend_resume() -> None:
     """Let a run resume on a CPU, and give the optimizer its state on the device where it was.
 
-    Reaches :func:`basicsr.train.load_resume_state` as the plugin's launcher calls it.
+    Only for the plugin's launcher: where BasicSR's script is the main program, it calls a function of its own, which is
+    out of reach.
     """
     import basicsr.train
 
-    original = basicsr.train.load_resume_state
-    if "current_device" in original.__code__.co_names:
-        replace_everywhere(original, functools.wraps(original)(load_resume_state))
+    if not is_basicsr_program() and resume_needs_gpu():
+        replace_everywhere(basicsr.train.load_resume_state, load_resume_state)
+
+
+def resume_needs_gpu() -> bool:
+    """Whether BasicSR's ``load_resume_state`` asks for the current CUDA device."""
+    import basicsr.train
+
+    return "current_device" in basicsr.train.load_resume_state.__code__.co_names
 
 
 def load_resume_state(opt: Options) -> Options | None:
