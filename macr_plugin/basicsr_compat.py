@@ -19,7 +19,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -136,6 +136,7 @@ def mend_training_program(check_options: Callable[[Options], None]) -> None:
     mend_distributed_on_cpu()
     mend_resume()
     mend_worker_seeds()
+    mend_sampler()
     mend_lmdb_environments()
     log_effective_batch()
 
@@ -148,6 +149,7 @@ def mend_options(check_options: Callable[[Options], None]) -> None:
     * ``num_gpu`` above 0 on a machine without a GPU is refused here and not by a driver error.
     * Options that hang or crash are replaced: see :func:`fall_back_prefetch`.
     * ``--auto_resume`` looks where the run writes; BasicSR looks below the current directory.
+    * ``datasets.train`` gets the ``manual_seed`` of the run, which BasicSR keeps from its datasets.
     * The output root moves to the current directory where it would be inside site-packages.
     """
     from basicsr.utils import options
@@ -163,6 +165,8 @@ def mend_options(check_options: Callable[[Options], None]) -> None:
         refuse_missing_gpu(opt, args.opt)
         fall_back_prefetch(opt)
         check_options(opt)
+        if opt["datasets"].get("train"):
+            opt["datasets"]["train"]["manual_seed"] = opt["manual_seed"]
         if is_train:
             find_resume_state(opt)
             refuse_resume_on_cpu(opt, args.opt)
@@ -460,6 +464,51 @@ def repeats_seeds(worker_init_fn: Callable[..., None]) -> bool:
     random.setstate(python_state)
     np.random.set_state(numpy_state)
     return draws[0] == draws[1]
+
+
+class DrawnIndex(int):
+    """Number of a sample that also tells which draw of the training it is, for keyed random numbers.
+
+    Any dataset may use it as the plain number. It reaches data loading workers unharmed.
+
+    Args:
+        index: Number of the sample.
+        epoch: Epoch of the draw.
+        draw: Number of the draw in its epoch, different for every sample, repetition and rank.
+    """
+
+    epoch: int
+    draw: int
+
+    def __new__(cls, index: int, epoch: int, draw: int) -> DrawnIndex:
+        """Attach the draw to the number."""
+        drawn = super().__new__(cls, index)
+        drawn.epoch, drawn.draw = epoch, draw
+        return drawn
+
+    def __reduce__(self) -> tuple[type[DrawnIndex], tuple[int, int, int]]:
+        return DrawnIndex, (int(self), self.epoch, self.draw)
+
+
+def mend_sampler() -> None:
+    """Let the training sampler hand over epoch and draw, in BasicSR's order.
+
+    A dataset otherwise knows neither, so that what it draws depends on the number of workers and on a resume.
+    """
+    import torch
+    from basicsr.data.data_sampler import EnlargedSampler
+
+    class DrawSampler(EnlargedSampler):
+        """BasicSR's sampler with a :class:`DrawnIndex` for each number."""
+
+        def __iter__(self) -> Iterator[DrawnIndex]:
+            generator = torch.Generator()
+            generator.manual_seed(self.epoch)
+            draws = torch.randperm(self.total_size, generator=generator)[self.rank :: self.num_replicas].tolist()
+            size, epoch = len(self.dataset), self.epoch
+            return (DrawnIndex(draw % size, epoch, draw) for draw in draws)
+
+    replace_everywhere(EnlargedSampler, DrawSampler)
 
 
 class LmdbEnvironments:

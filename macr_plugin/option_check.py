@@ -14,6 +14,11 @@ Options = dict[str, Any]
 
 NUMBER_AS_TEXT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
+DATASET_KEYS = {
+    *("name", "type", "phase", "scale", "dataroot_gt", "io_backend", "gt_size", "use_hflip", "use_rot", "uint8"),
+    *("cache", "num_worker_per_gpu", "batch_size_per_gpu", "dataset_enlarge_ratio", "prefetch_mode"),
+    *("num_prefetch_queue", "pin_memory", "persistent_workers"),
+}
 #: Keys that BasicSR or the plugin read below each block, for runs of the plugin's model class. Blocks that a class
 #: takes as arguments (networks, losses, optimizers, schedulers, metrics) are checked against that class instead.
 KNOWN_KEYS = {
@@ -25,15 +30,13 @@ KNOWN_KEYS = {
     },
     "train": {
         *("total_iter", "warmup_iter", "ema_decay", "optim_g", "scheduler", "pixel_opt", "perceptual_opt"),
-        *("scale_weights", "grad_clip_norm"),
+        *("scale_weights", "grad_clip_norm", "acceleration"),
     },
+    "train.acceleration": {"channels_last"},
     "val": {"val_freq", "save_img", "suffix", "metrics", "pbar", "comparison_frames"},
     "logger": {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"},
-    "datasets": {
-        *("name", "type", "phase", "scale", "dataroot", "dataroot_gt", "dataroot_lq", "blur", "io_backend"),
-        *("gt_size", "use_hflip", "use_rot", "num_frames", "num_worker_per_gpu", "batch_size_per_gpu"),
-        *("dataset_enlarge_ratio", "prefetch_mode", "num_prefetch_queue", "pin_memory", "persistent_workers"),
-    },
+    "DeblurPairDataset": DATASET_KEYS | {"dataroot", "dataroot_lq", "blur", "num_frames"},
+    "SyntheticMotionBlurDataset": DATASET_KEYS | {"blur_extent", "averaging", "render_on"},
 }
 
 
@@ -50,8 +53,11 @@ def check_options(opt: Options) -> None:
         InputError: Naming the first key at fault, with the nearest right one.
     """
     _check_types_and_arguments(opt)
+    _check_uint8(opt)
     if opt["model_type"] == "MultiScaleDeblurModel":
         _check_known_keys(opt)
+    else:
+        _check_rendering(opt)
     _check_numbers(opt.get("train") or {}, "train")
     _check_schedule(opt.get("train") or {})
 
@@ -69,6 +75,18 @@ def _check_types_and_arguments(opt: Options) -> None:
         _check_arguments(block, f"train.{key}", registry.LOSS_REGISTRY, "loss")
     for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
         _require(metric.get("type"), registry.METRIC_REGISTRY.keys(), f"val.metrics.{name}.type", "metric")
+
+
+def _check_uint8(opt: Options) -> None:
+    from basicsr.utils.registry import MODEL_REGISTRY
+
+    converts = not MODEL_REGISTRY.get(opt["model_type"]).__module__.startswith("basicsr.")
+    for phase, dataset in opt["datasets"].items():
+        if dataset.get("uint8") and not converts:
+            raise InputError(
+                f"datasets.{phase}.uint8: {opt['model_type']} takes float pictures only: remove it, or set "
+                "model_type: MultiScaleDeblurModel"
+            )
 
 
 def _blocks(opt: Options, prefix: str, suffix: str = "") -> Iterator[tuple[str, Options]]:
@@ -94,9 +112,19 @@ def _check_known_keys(opt: Options) -> None:
     _check_keys((key for key in opt if not key.startswith("network_")), "")
     for block in ("train", "val", "logger"):
         _check_keys(opt.get(block) or {}, block)
+    _check_keys((opt.get("train") or {}).get("acceleration") or {}, "train.acceleration")
     for phase, dataset in opt["datasets"].items():
-        if dataset["type"] == "DeblurPairDataset":
-            _check_keys(dataset, "datasets", f"datasets.{phase}.")
+        if dataset["type"] in KNOWN_KEYS:
+            _check_keys(dataset, dataset["type"], f"datasets.{phase}.")
+
+
+def _check_rendering(opt: Options) -> None:
+    for phase, dataset in opt["datasets"].items():
+        if dataset.get("render_on") == "device":
+            raise InputError(
+                f"datasets.{phase}.render_on: device needs model_type: MultiScaleDeblurModel, which renders: "
+                f"{opt['model_type']} does not, set render_on: cpu"
+            )
 
 
 def _check_keys(keys: Any, block: str, prefix: str | None = None) -> None:

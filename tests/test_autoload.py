@@ -46,7 +46,7 @@ print("mended", mended, FileClient._backends["lmdb"] is LmdbBackend)
     )
     assert "ARCH ['MACR']" in output
     assert "LOSS ['MACRLoss', 'MACRMSSSIMLoss', 'MACRSSIMLoss']" in output
-    assert "DATASET ['DeblurPairDataset']" in output
+    assert "DATASET ['DeblurPairDataset', 'SyntheticMotionBlurDataset']" in output
     assert "MODEL ['MultiScaleDeblurModel']" in output
     assert "mended [] True" in output
 

@@ -44,6 +44,11 @@ def put(opt, key, value):
         ("datasets.train.gtsize", 8, "datasets.train.gtsize: unknown key 'gtsize': did you mean gt_size?"),
         ("val.metrics.psnr.type", "psnr", "val.metrics.psnr.type: unknown metric 'psnr'"),
         ("train.ema_deacy", 0.9, "train.ema_deacy: unknown key 'ema_deacy': did you mean ema_decay?"),
+        (
+            "train.acceleration",
+            {"chanels_last": True},
+            "train.acceleration.chanels_last: unknown key 'chanels_last': did",
+        ),
         ("manual_sed", 1, "manual_sed: unknown key 'manual_sed': did you mean manual_seed?"),
         ("train.optim_g.lr", "1e-4", "train.optim_g.lr: YAML reads 1e-4 as text: write !!float 1e-4"),
         (
@@ -79,3 +84,36 @@ def test_classes_that_take_anything_are_not_second_guessed(opt):
         check_options(opt)
     finally:
         del ARCH_REGISTRY._obj_map["TakesAnything"]
+
+
+@pytest.fixture
+def synthetic():
+    return yaml.safe_load((OPTIONS / "macr_synthetic.yml").read_text())
+
+
+def test_keys_of_another_dataset_are_refused(opt, synthetic):
+    put(synthetic, "datasets.train.blur_extend", [4, 24])
+    with pytest.raises(InputError, match=r"datasets\.train\.blur_extend: unknown key .* did you mean blur_extent\?"):
+        check_options(synthetic)
+    put(opt, "datasets.train.render_on", "device")
+    with pytest.raises(InputError, match=r"datasets\.train\.render_on: unknown key"):
+        check_options(opt)
+
+
+def test_rendering_on_the_device_needs_a_model_that_renders(synthetic):
+    synthetic["model_type"] = "SRModel"
+    put(synthetic, "datasets.train.uint8", False)
+    with pytest.raises(InputError, match=r"datasets\.train\.render_on: device needs model_type: MultiScaleDeblurModel"):
+        check_options(synthetic)
+    put(synthetic, "datasets.train.render_on", "cpu")
+    check_options(synthetic)
+
+
+def test_bytes_need_a_model_that_converts_them(opt):
+    opt["datasets"]["train"]["uint8"] = True
+    check_options(opt)
+    opt["model_type"] = "SRModel"
+    with pytest.raises(
+        InputError, match=r"datasets\.train\.uint8: SRModel takes float pictures only: remove it, or set"
+    ):
+        check_options(opt)

@@ -1,15 +1,20 @@
-"""The GoPro folder layout: find the pictures, pair them, check them.
+"""Folders of blurred and sharp pictures: find them, pair them, check them.
 
 A split of the GoPro data set is a folder of scenes, ``<split>/<scene>/<blur>/<frame>.png`` and
 ``<split>/<scene>/sharp/<frame>.png``. There are two blurred versions: ``blur`` is the mean of the frames as they are
 stored, ``blur_gamma`` the mean of the same frames in linear light. Frame names repeat between scenes, so a pair is
 known by ``<scene>/<frame>``.
+
+Flattened copies of it are in circulation: ``<split>/{blur,blur_gamma,sharp}/<scene>_<frame>.png`` and
+``<split>/{input,target}/<scene>-<frame>.png``; the latter do not say which blurred version they hold.
 """
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -18,6 +23,11 @@ import numpy as np
 from macr_plugin.errors import InputError
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"})
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"IEND"
+MAX_KEY_BYTES = 511
+# GoPro numbers its frames with six digits; flattened copies join scene and frame by either sign.
+FLAT_NAME = re.compile(r"(?P<scene>.+)[-_](?P<frame>\d{6})")
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,32 @@ class ImagePair:
     sharp: Path
 
 
+def find_split(split_root: Path, blur: str = "blur") -> tuple[list[ImagePair], str | None]:
+    """List the pairs of one split of GoPro in any of the layouts in circulation.
+
+    In a flattened layout, names that all end in a six-digit frame number after ``-`` or ``_`` become keys
+    ``scene/frame``; if one name does not, or two names would give one key, every name is its own key.
+
+    Args:
+        split_root: Folder of the split, such as ``GOPRO_Large/train``.
+        blur: Which blurred version, ``blur`` or ``blur_gamma``.
+
+    Returns:
+        The pairs, sorted by key, and the blurred version, None where the layout does not say it.
+
+    Raises:
+        InputError: As :func:`find_pairs` and :func:`pair_folders`, or the layout has not that blurred version.
+    """
+    require_folder(split_root)
+    if (split_root / "sharp").is_dir():
+        return _split_keys(pair_folders(split_root / blur, split_root / "sharp")), blur
+    if (split_root / "input").is_dir() or (split_root / "target").is_dir():
+        if blur != "blur":
+            raise InputError(f"{split_root} holds input and target, not {blur}: get the layout of GOPRO_Large")
+        return _split_keys(pair_folders(split_root / "input", split_root / "target")), None
+    return find_pairs(split_root, blur), blur
+
+
 def find_pairs(split_root: Path, blur: str = "blur") -> list[ImagePair]:
     """List the pairs of one split in the GoPro layout.
 
@@ -49,7 +85,7 @@ def find_pairs(split_root: Path, blur: str = "blur") -> list[ImagePair]:
         InputError: The folder is missing or holds no scene, a scene lacks one of its two folders or has no pictures, a
             picture has no partner, or a name has a dot before its extension.
     """
-    _require_folder(split_root)
+    require_folder(split_root)
     scenes = sorted(entry for entry in split_root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not scenes:
         raise InputError(f"{split_root} holds no scenes: expected {split_root}/<scene>/{blur} and .../sharp")
@@ -71,7 +107,7 @@ def pair_folders(blur_root: Path, sharp_root: Path) -> list[ImagePair]:
         InputError: A folder is missing or holds no pictures, a picture has no partner, or two pictures of one folder
             differ in their extension only.
     """
-    names = _match_names(blur_root, _relative_names(blur_root), sharp_root, _relative_names(sharp_root))
+    names = _match_names(blur_root, picture_names(blur_root), sharp_root, picture_names(sharp_root))
     pairs: dict[str, ImagePair] = {}
     for name in names:
         key = name.with_suffix("").as_posix()
@@ -82,6 +118,53 @@ def pair_folders(blur_root: Path, sharp_root: Path) -> list[ImagePair]:
     return [pairs[key] for key in sorted(pairs)]
 
 
+def require_folder(folder: Path) -> None:
+    """Refuse a path that is not a folder.
+
+    Args:
+        folder: The path.
+
+    Raises:
+        InputError: It is not there, or is not a folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: check the path")
+
+
+def picture_names(folder: Path) -> set[Path]:
+    """Find the pictures of a folder, at any depth.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Their names relative to the folder.
+
+    Raises:
+        InputError: The folder is not there.
+    """
+    require_folder(folder)
+    files = _visible_files(folder.rglob("*"))
+    return {file.relative_to(folder) for file in files if file.suffix.lower() in PICTURE_SUFFIXES}
+
+
+def check_keys(pairs: Iterable[ImagePair]) -> None:
+    """Refuse pairs that could not be told apart or read back from an LMDB.
+
+    Args:
+        pairs: The pairs.
+
+    Raises:
+        InputError: Two pairs have one key, or as :func:`check_key`.
+    """
+    seen: dict[str, Path] = {}
+    for pair in pairs:
+        check_key(pair.key, pair.blur)
+        if pair.key in seen:
+            raise InputError(f"{seen[pair.key]} and {pair.blur} both get the key '{pair.key}': rename one of them")
+        seen[pair.key] = pair.blur
+
+
 def check_key(key: str, source: Path | str) -> None:
     """Refuse a key that BasicSR could not read back from an LMDB.
 
@@ -90,10 +173,13 @@ def check_key(key: str, source: Path | str) -> None:
         source: What the message names: a file or folder.
 
     Raises:
-        InputError: The key has a dot, where BasicSR cuts it off, or characters outside ASCII.
+        InputError: The key has a dot, where BasicSR cuts it off, or characters outside ASCII, or is empty or longer
+            than LMDB allows.
     """
     if "." in key or not key.isascii():
         raise InputError(f"{source}: BasicSR cannot keep the name '{key}'; rename it without dots and accents")
+    if not 0 < len(key) <= MAX_KEY_BYTES:
+        raise InputError(f"{source}: the key '{key}' must have 1 to {MAX_KEY_BYTES} characters; rename the picture")
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -127,6 +213,31 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def check_png(data: bytes, source: Path | str) -> None:
+    """Refuse a PNG file that is cut off or damaged; other formats pass.
+
+    Decoders differ in what they make of such a file, and print lines of their own.
+
+    Args:
+        data: A whole picture file.
+        source: What the message names: the file or key.
+
+    Raises:
+        InputError: The file does not go on to its end, or a checksum is wrong.
+    """
+    if not data.startswith(PNG_SIGNATURE):
+        return
+    position, kind = len(PNG_SIGNATURE), b""
+    while kind != PNG_END:
+        # A chunk: four bytes of length, four of kind, the content, and a checksum of kind and content.
+        length = int.from_bytes(data[position : position + 4], "big")
+        end = position + 8 + length
+        kind = data[position + 4 : position + 8]
+        if end + 4 > len(data) or zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise InputError(f"{source} is cut off or damaged: replace it or remove the pair")
+        position = end + 4
 
 
 def decode_picture(data: bytes, source: Path | str) -> np.ndarray:
@@ -164,12 +275,26 @@ def read_pair(pair: ImagePair) -> tuple[np.ndarray, np.ndarray]:
         InputError: A picture cannot be read or is not 8-bit colour, or their sizes differ.
     """
     blur, sharp = read_picture(pair.blur), read_picture(pair.sharp)
+    check_sizes(pair, blur, sharp)
+    return blur, sharp
+
+
+def check_sizes(pair: ImagePair, blur: np.ndarray, sharp: np.ndarray) -> None:
+    """Refuse a pair of two sizes.
+
+    Args:
+        pair: The two files.
+        blur: The blurred picture, shape (height, width, 3).
+        sharp: The sharp picture.
+
+    Raises:
+        InputError: Their sizes differ.
+    """
     if blur.shape != sharp.shape:
         raise InputError(
             f"{pair.blur} is {describe_size(blur)} and {pair.sharp} is {describe_size(sharp)}: "
             "the two pictures of a pair must have one size"
         )
-    return blur, sharp
 
 
 def describe_size(picture: np.ndarray) -> str:
@@ -199,19 +324,17 @@ def _pair_scene(scene: Path, blur: str) -> list[ImagePair]:
     return pairs
 
 
-def _require_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: check the path")
+def _split_keys(pairs: list[ImagePair]) -> list[ImagePair]:
+    matches = [FLAT_NAME.fullmatch(pair.key) for pair in pairs]
+    keys = [f"{match['scene']}/{match['frame']}" for match in matches if match]
+    if len(set(keys)) != len(pairs):
+        return pairs
+    renamed = [replace(pair, key=key) for pair, key in zip(pairs, keys, strict=True)]
+    return sorted(renamed, key=lambda pair: pair.key)
 
 
 def _png_names(folder: Path) -> set[Path]:
     return {Path(file.name) for file in _visible_files(folder.glob("*.png"))}
-
-
-def _relative_names(folder: Path) -> set[Path]:
-    _require_folder(folder)
-    files = _visible_files(folder.rglob("*"))
-    return {file.relative_to(folder) for file in files if file.suffix.lower() in PICTURE_SUFFIXES}
 
 
 def _visible_files(candidates: Iterable[Path]) -> list[Path]:

@@ -1,31 +1,59 @@
-"""Write pictures into LMDBs that BasicSR reads, and read their lists of keys.
+"""Write pictures into LMDBs, and read what an LMDB says about itself.
 
-An LMDB of pictures is a folder with ``data.mdb`` (key -> bytes of a PNG file) and ``meta_info.txt``, one line a
-picture: ``scene/frame.png (height,width,channels) 1``. BasicSR takes what stands before the first dot as the key.
+An LMDB of pictures is a folder with three files: ``data.mdb`` (key -> picture), ``meta_info.txt``, one line a picture,
+and ``storage.json``, which says how the pictures are stored:
+
+* ``png``, which BasicSR reads: each value is a PNG file, its line ``scene/frame.png (height,width,3) 1``. BasicSR takes
+  what stands before the first dot as the key.
+* ``uncompressed``: each value is the picture itself, uint8 RGB, row after row, height x width x 3 bytes, its line
+  ``scene/frame.raw (height,width,3) uncompressed``. A reader that wants a crop touches its rows only.
+
+LMDBs of other programs have no ``storage.json`` and hold PNG files.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import cv2
 import lmdb
 import numpy as np
 
-from macr_plugin.data.gopro import check_key, decode_picture, read_bytes
+from macr_plugin.data.gopro import PNG_SIGNATURE, check_key, decode_picture, read_bytes
 from macr_plugin.errors import InputError
 
+Encoding = Literal["png", "uncompressed"]
+
 META_INFO = "meta_info.txt"
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+STORAGE_FILE = "storage.json"
+META_LINE = re.compile(r"(?P<key>[^.]+)\.(?P<suffix>\w+) \((?P<height>\d+),(?P<width>\d+),3\) \w+")
 PNG_COMPRESSION = 1
+RAW_SUFFIX = "raw"
 INITIAL_MAP_BYTES = 64 * 1024**2
-MAX_KEY_BYTES = 511
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How the pictures of an LMDB are stored, as its ``storage.json`` says.
+
+    Attributes:
+        storage: ``png`` or ``uncompressed``.
+        blur: Which blurred version of GoPro it holds, ``blur`` or ``blur_gamma``; None for sharp pictures, other data
+            sets and LMDBs that do not say.
+    """
+
+    storage: Encoding = "png"
+    blur: str | None = None
 
 
 @contextmanager
@@ -46,29 +74,90 @@ def staged(*targets: Path) -> Iterator[tuple[Path, ...]]:
         InputError: The parent folder cannot be written to, or the disk is full.
     """
     parent = targets[0].parent
-    staging = parent / f".{targets[0].name}.macr-partial"
+    staging = staging_folder(targets[0])
+    with disk_errors(parent):
+        try:
+            shutil.rmtree(staging, ignore_errors=True)
+            make_folder(staging)
+            partial = tuple(staging / target.name for target in targets)
+            yield partial
+            flush(staging)
+            publish(partial, targets, staging)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def staging_folder(target: Path) -> Path:
+    """Name the hidden folder beside a target in which it is written until it is complete.
+
+    Args:
+        target: Final path.
+
+    Returns:
+        Path of the folder.
+    """
+    return target.parent / f".{target.name}.macr-partial"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Args:
+        folder: Its path. It may be there already.
+
+    Raises:
+        InputError: It cannot be made.
+    """
     try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write into {parent}: {error.strerror}") from error
+        raise InputError(f"cannot write into {folder.parent}: {error.strerror}") from error
+
+
+@contextmanager
+def disk_errors(folder: Path, remedy: str = "free some space or choose another folder") -> Iterator[None]:
+    """Say in one line that the disk is full.
+
+    Args:
+        folder: What the message names: where the body writes.
+        remedy: What the message advises.
+
+    Raises:
+        InputError: In place of what the system or LMDB raises on a full disk.
+    """
     try:
-        partial = tuple(staging / target.name for target in targets)
-        yield partial
-        _flush(staging)
-        for source, target in zip(partial, targets, strict=True):
-            if target.exists():
-                # Aside rather than deleted in place: a kill while deleting would leave half a data set.
-                target.rename(staging / f"replaced {target.name}")
-            source.rename(target)
-        _flush_file(parent)
+        yield
     except (OSError, lmdb.Error) as error:
         # LMDB reports a full disk as an input/output error where the last write fitted in part.
         if isinstance(error, OSError) and error.errno not in DISK_FULL:
             raise
-        raise InputError(f"cannot write into {parent} ({error}): free some space or choose another folder") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        raise InputError(f"cannot write into {folder} ({error}): {remedy}") from error
+
+
+def publish(partial: Sequence[Path], targets: Sequence[Path], staging: Path) -> None:
+    """Move complete files or folders to their final places, in order; what stood there is replaced.
+
+    Args:
+        partial: Where they lie, in the staging folder, flushed to the disk.
+        targets: Final path of each.
+        staging: The staging folder.
+    """
+    for source, target in zip(partial, targets, strict=True):
+        if target.exists():
+            # Aside rather than deleted in place: a kill while deleting would leave half a data set.
+            target.rename(staging / f"replaced {target.name}")
+        source.rename(target)
+    _flush_file(targets[0].parent)
+
+
+def flush(folder: Path) -> None:
+    """Force a folder and all in it to the disk.
+
+    Args:
+        folder: The folder.
+    """
+    for path in (folder, *folder.rglob("*")):
+        _flush_file(path)
 
 
 def encode_png(picture: np.ndarray) -> bytes:
@@ -83,15 +172,71 @@ def encode_png(picture: np.ndarray) -> bytes:
     return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])[1].tobytes()
 
 
-def write_image_lmdb(target: Path, items: Iterable[tuple[str, Path | bytes]]) -> int:
-    """Write pictures into an LMDB that BasicSR reads.
+def stored_value(data: bytes, picture: np.ndarray, encoding: Encoding) -> bytes:
+    """Turn a picture file into the value that an LMDB holds for it.
 
-    PNG files are stored byte for byte; other formats are stored as PNG. The same items give the same bytes. The LMDB
-    appears under its name only when complete.
+    Args:
+        data: The whole picture file. A PNG file is kept byte for byte in a ``png`` LMDB.
+        picture: The same picture decoded: uint8 array of shape (height, width, 3), BGR.
+        encoding: How the LMDB stores pictures.
+
+    Returns:
+        The value.
+    """
+    if encoding == "png" and data.startswith(PNG_SIGNATURE):
+        return data
+    return encode_picture(picture, encoding)
+
+
+def encode_picture(picture: np.ndarray, encoding: Encoding) -> bytes:
+    """Turn a decoded picture into the value that an LMDB holds for it.
+
+    Args:
+        picture: uint8 array of shape (height, width, 3), BGR.
+        encoding: How the LMDB stores pictures.
+
+    Returns:
+        A PNG file, or the RGB bytes of the picture.
+    """
+    return encode_png(picture) if encoding == "png" else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).tobytes()
+
+
+def meta_line(key: str, size: tuple[int, int], encoding: Encoding) -> str:
+    """Write the line of ``meta_info.txt`` for one picture.
+
+    Args:
+        key: Its key.
+        size: Its height and width.
+        encoding: How it is stored.
+
+    Returns:
+        The line without its end.
+    """
+    suffix, note = ("png", PNG_COMPRESSION) if encoding == "png" else (RAW_SUFFIX, encoding)
+    return f"{key}.{suffix} ({size[0]},{size[1]},3) {note}"
+
+
+def write_storage(path: Path, storage: Storage, details: Mapping[str, Any] | None = None) -> None:
+    """Write ``storage.json`` into an LMDB folder.
+
+    Args:
+        path: The LMDB folder.
+        storage: How its pictures are stored.
+        details: What else to note, left unread by :func:`read_storage`.
+    """
+    (path / STORAGE_FILE).write_text(json.dumps({**asdict(storage), **(details or {})}, indent=2) + "\n")
+
+
+def write_image_lmdb(target: Path, items: Iterable[tuple[str, Path | bytes]], storage: Storage | None = None) -> int:
+    """Write pictures into an LMDB.
+
+    In a ``png`` LMDB, PNG files are stored byte for byte and other formats as PNG. The same items give the same bytes.
+    The LMDB appears under its name only when complete.
 
     Args:
         target: Folder to write, with a name that ends in ``.lmdb``.
         items: Key without extension, ``scene/frame``, and picture: a file, or the bytes of one. 8-bit colour.
+        storage: How to store them. Default: PNG, which BasicSR reads.
 
     Returns:
         Number of pictures written.
@@ -100,6 +245,7 @@ def write_image_lmdb(target: Path, items: Iterable[tuple[str, Path | bytes]]) ->
         InputError: The target exists or is not named ``.lmdb``, there are no items, a key is unusable or comes twice, a
             picture cannot be decoded or is not 8-bit colour, or the disk is full.
     """
+    storage = storage or Storage()
     if target.suffix != ".lmdb":
         raise InputError(f"{target}: BasicSR reads LMDB folders by names that end in .lmdb; add it")
     if target.exists():
@@ -108,12 +254,32 @@ def write_image_lmdb(target: Path, items: Iterable[tuple[str, Path | bytes]]) ->
         partial.mkdir()
         # No lock file: the folder is ours alone until it is complete, and BasicSR reads without locks.
         with lmdb.open(str(partial), map_size=INITIAL_MAP_BYTES, lock=False, sync=False, metasync=False) as database:
-            lines = [_store(database, key, source) for key, source in items]
+            lines = [_store(database, key, source, storage.storage) for key, source in items]
             database.sync(True)
         if not lines:
             raise InputError(f"{target}: there are no pictures to write")
-        (partial / META_INFO).write_text("".join(lines))
+        (partial / META_INFO).write_text("".join(f"{line}\n" for line in lines))
+        write_storage(partial, storage)
     return len(lines)
+
+
+def put_all(database: lmdb.Environment, items: Sequence[tuple[str, bytes]], overwrite: bool) -> bool:
+    """Write keys and values in one transaction, enlarging the map of the database as needed.
+
+    Args:
+        database: An environment opened for writing.
+        items: ASCII keys and values.
+        overwrite: Whether a key that is there gets the new value.
+
+    Returns:
+        Whether all were written: False if a key was there and ``overwrite`` is not given.
+    """
+    while True:
+        try:
+            with database.begin(write=True) as transaction:
+                return all(transaction.put(key.encode("ascii"), value, overwrite=overwrite) for key, value in items)
+        except lmdb.MapFullError:
+            database.set_mapsize(2 * database.info()["map_size"])
 
 
 def read_meta_info(path: Path) -> list[str]:
@@ -128,6 +294,57 @@ def read_meta_info(path: Path) -> list[str]:
     Raises:
         InputError: The folder is missing, is no LMDB, or has no list of keys or an empty one.
     """
+    return [line.split(".")[0] for line in _meta_lines(path)]
+
+
+def read_sizes(path: Path) -> dict[str, tuple[int, int]]:
+    """Read the keys and the sizes of the pictures of an LMDB from its ``meta_info.txt``.
+
+    Args:
+        path: The LMDB folder.
+
+    Returns:
+        Key -> height and width, in the order of the file.
+
+    Raises:
+        InputError: As :func:`read_meta_info`, or a line does not tell the size of a colour picture.
+    """
+    sizes = {}
+    for line in _meta_lines(path):
+        match = META_LINE.fullmatch(line)
+        if match is None:
+            raise InputError(f"{path / META_INFO} has a line '{line}', which tells no size: recreate {path.name}")
+        sizes[match["key"]] = (int(match["height"]), int(match["width"]))
+    return sizes
+
+
+def read_storage(path: Path) -> Storage:
+    """Read how the pictures of an LMDB are stored.
+
+    Args:
+        path: The LMDB folder.
+
+    Returns:
+        What ``storage.json`` says. Without that file: PNG, unless the names in ``meta_info.txt`` end in ``.raw``.
+
+    Raises:
+        InputError: The folder is missing or is no LMDB, or ``storage.json`` is not one that this version reads.
+    """
+    file = path / STORAGE_FILE
+    if not file.is_file():
+        raw = _meta_lines(path)[0].split(" ")[0].endswith(f".{RAW_SUFFIX}")
+        return Storage("uncompressed" if raw else "png")
+    try:
+        content = json.loads(file.read_text())
+        storage = Storage(content["storage"], content.get("blur"))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{file} cannot be read: recreate {path.name} with `macr prepare`") from error
+    if storage.storage not in get_args(Encoding):
+        raise InputError(f"{file} names the storage '{storage.storage}': recreate {path.name} with this version")
+    return storage
+
+
+def _meta_lines(path: Path) -> list[str]:
     if not path.is_dir():
         raise InputError(f"{path} is not a folder: check the path, or write the LMDB first")
     if not (path / "data.mdb").is_file():
@@ -135,42 +352,24 @@ def read_meta_info(path: Path) -> list[str]:
     meta_info = path / META_INFO
     if not meta_info.is_file():
         raise InputError(
-            f"{meta_info} is missing: recreate {path.name} with `macr synthesize` or BasicSR's make_lmdb_from_imgs, "
-            "which write it"
+            f"{meta_info} is missing: recreate {path.name} with `macr prepare`, `macr synthesize` or BasicSR's "
+            "make_lmdb_from_imgs, which write it"
         )
-    keys = [line.split(".")[0] for line in meta_info.read_text().splitlines() if line.strip()]
-    if not keys:
+    lines = [line for line in meta_info.read_text().splitlines() if line.strip()]
+    if not lines:
         raise InputError(f"{meta_info} lists no pictures: recreate {path.name}")
-    return keys
+    return lines
 
 
-def _store(database: lmdb.Environment, key: str, source: Path | bytes) -> str:
+def _store(database: lmdb.Environment, key: str, source: Path | bytes, encoding: Encoding) -> str:
     name = source if isinstance(source, Path) else f"key '{key}'"
     check_key(key, name)
-    if not 0 < len(key) <= MAX_KEY_BYTES:
-        raise InputError(f"{name}: the key '{key}' must have 1 to {MAX_KEY_BYTES} characters; rename the picture")
     data = read_bytes(source) if isinstance(source, Path) else source
     picture = decode_picture(data, name)
-    if not data.startswith(PNG_SIGNATURE):
-        data = encode_png(picture)
-    if not _put(database, key.encode("ascii"), data):
+    if not put_all(database, [(key, stored_value(data, picture, encoding))], overwrite=False):
         raise InputError(f"{name}: the key '{key}' comes twice; rename one of the pictures")
-    height, width, channels = picture.shape
-    return f"{key}.png ({height},{width},{channels}) {PNG_COMPRESSION}\n"
-
-
-def _put(database: lmdb.Environment, key: bytes, data: bytes) -> bool:
-    while True:
-        try:
-            with database.begin(write=True) as transaction:
-                return transaction.put(key, data, overwrite=False)
-        except lmdb.MapFullError:
-            database.set_mapsize(2 * database.info()["map_size"])
-
-
-def _flush(folder: Path) -> None:
-    for path in (folder, *folder.rglob("*")):
-        _flush_file(path)
+    height, width = picture.shape[:2]
+    return meta_line(key, (height, width), encoding)
 
 
 def _flush_file(path: Path) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from macr_plugin.archs.pyramid import resize
+from macr_plugin.data.device_rendering import with_rendered_blur
 from macr_plugin.errors import InputError
 from macr_plugin.visualization import Picture, side_by_side, stack
 
@@ -35,6 +36,7 @@ class MultiScaleDeblurModel(SRModel):
       the finest picture only.
     * ``train.grad_clip_norm``: largest norm of the gradient over all parameters; by default it is not clipped.
     * ``train.optim_g.type``: ``Adam`` or ``AdamW``.
+    * ``train.acceleration.channels_last``: lay the pictures out channels last; by default as the dataset gives them.
     * ``val.comparison_frames``: of how many frames a side-by-side picture (blurred, restored, sharp) is saved at each
       validation, evenly spaced; by default none.
 
@@ -60,6 +62,27 @@ class MultiScaleDeblurModel(SRModel):
         if optim_type == "AdamW":
             return torch.optim.AdamW(params, lr, **kwargs)
         return super().get_optimizer(optim_type, params, lr, **kwargs)
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """Take a batch to the device; uint8 pictures become float there, a quarter of the bytes to move.
+
+        Args:
+            data: ``lq`` and, where there is one, ``gt``: (N, 3, H, W) RGB, float in [0, 1] or uint8 in 0 to 255.
+                Instead of ``lq``, what ``SyntheticMotionBlurDataset`` gives with ``render_on: device``.
+        """
+        data = with_rendered_blur(data, self.device)
+        self.lq = self._to_device(data["lq"])
+        if "gt" in data:
+            self.gt = self._to_device(data["gt"])
+
+    def _to_device(self, pictures: Tensor) -> Tensor:
+        acceleration = (self.opt.get("train") or {}).get("acceleration") or {}
+        layout = torch.channels_last if acceleration.get("channels_last") else torch.preserve_format
+        pictures = pictures.to(self.device, non_blocking=True)
+        if pictures.dtype != torch.uint8:
+            return pictures.to(memory_format=layout)
+        # By a tensor on the device: CUDA multiplies by the rounded reciprocal of a Python number.
+        return pictures.to(torch.float32, memory_format=layout).div_(pictures.new_full((), 255, dtype=torch.float32))
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Take one training step on the pictures of ``feed_data``.

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from macr_plugin.data.gopro import find_pairs, pair_folders, read_pair, read_picture
+from macr_plugin.data.gopro import check_png, find_pairs, find_split, pair_folders, read_pair, read_picture
 from macr_plugin.errors import InputError
 
 PICTURE = np.full((6, 8, 3), 100, np.uint8)
@@ -145,3 +145,35 @@ def test_picture_that_is_not_8_bit_colour(tmp_path, picture):
 def test_missing_picture(tmp_path):
     with pytest.raises(InputError, match=r"cannot read .*x.png: No such file"):
         read_picture(tmp_path / "x.png")
+
+
+def test_whole_png_passes_and_so_does_what_is_no_png(tmp_path):
+    data = save(tmp_path / "x.png").read_bytes()
+    check_png(data, "x")
+    check_png(data + b"what some programs add", "x")
+    check_png(b"", "x")
+    check_png(b"BM...", "x")
+
+
+@pytest.mark.parametrize("cut", [9, 20, -20, -12, -1])
+def test_png_that_is_cut_off_anywhere(tmp_path, cut):
+    with pytest.raises(InputError, match="is cut off or damaged"):
+        check_png(save(tmp_path / "x.png").read_bytes()[:cut], "x")
+
+
+def test_split_is_found_in_each_layout(split, tmp_path):
+    assert find_split(split) == (find_pairs(split), "blur")
+    assert find_split(split, "blur_gamma") == (find_pairs(split, "blur_gamma"), "blur_gamma")
+    for kind in ("blur_gamma", "sharp"):
+        save(tmp_path / "flat" / kind / "a_b-000001.png")
+    pairs, blur = find_split(tmp_path / "flat", "blur_gamma")
+    assert [(pair.key, pair.blur.name) for pair in pairs] == [("a_b/000001", "a_b-000001.png")]
+    assert blur == "blur_gamma"
+
+
+@pytest.mark.parametrize("missing", ["input", "target"])
+def test_split_with_half_of_a_flattened_layout(tmp_path, missing):
+    for kind in {"input", "target"} - {missing}:
+        save(tmp_path / kind / "a.png")
+    with pytest.raises(InputError, match=f"{missing} is not a folder"):
+        find_split(tmp_path)

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from macr_plugin.data.gopro import decode_picture
-from macr_plugin.data.lmdb import encode_png, read_meta_info, staged, write_image_lmdb
+from macr_plugin.data.lmdb import (
+    Storage,
+    encode_png,
+    read_meta_info,
+    read_sizes,
+    read_storage,
+    staged,
+    write_image_lmdb,
+)
 from macr_plugin.errors import InputError
 
 
@@ -59,6 +67,44 @@ def test_png_files_are_stored_as_they_are_and_others_as_png(tmp_path):
     assert values["a"] == (tmp_path / "a.png").read_bytes()
     assert values["b"].startswith(b"\x89PNG")
     np.testing.assert_array_equal(decode_picture(values["b"], "b"), noise())
+
+
+def test_uncompressed_frames_are_raw_rgb_rows(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), noise())
+    items = [("s/1", encode_png(noise(1, 8, 9))), ("a", tmp_path / "a.png")]
+    write_image_lmdb(tmp_path / "x.lmdb", items, Storage("uncompressed", "blur_gamma"))
+    values = stored(tmp_path / "x.lmdb")
+    assert values["a"] == noise()[..., ::-1].tobytes()
+    assert values["s/1"] == noise(1, 8, 9)[..., ::-1].tobytes()
+    text = (tmp_path / "x.lmdb/meta_info.txt").read_text()
+    assert text == "s/1.raw (8,9,3) uncompressed\na.raw (20,30,3) uncompressed\n"
+    assert read_meta_info(tmp_path / "x.lmdb") == ["s/1", "a"]
+    assert read_sizes(tmp_path / "x.lmdb") == {"s/1": (8, 9), "a": (20, 30)}
+    assert read_storage(tmp_path / "x.lmdb") == Storage("uncompressed", "blur_gamma")
+
+
+def test_storage_of_lmdbs_that_do_not_say_it(tmp_path):
+    for storage in ("png", "uncompressed"):
+        path = tmp_path / f"{storage}.lmdb"
+        write_image_lmdb(path, [("a", encode_png(noise()))], Storage(storage))
+        (path / "storage.json").unlink()
+        assert read_storage(path) == Storage(storage, None)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "3", "{}", '{"storage": "jpeg2000"}'])
+def test_unreadable_storage(tmp_path, content):
+    write_image_lmdb(tmp_path / "x.lmdb", [("a", encode_png(noise()))])
+    (tmp_path / "x.lmdb/storage.json").write_text(content)
+    with pytest.raises(InputError, match=r"storage\.json .*: recreate x\.lmdb"):
+        read_storage(tmp_path / "x.lmdb")
+
+
+def test_line_without_a_size(tmp_path):
+    write_image_lmdb(tmp_path / "x.lmdb", [("a", encode_png(noise()))])
+    (tmp_path / "x.lmdb/meta_info.txt").write_text("a.png\n")
+    assert read_meta_info(tmp_path / "x.lmdb") == ["a"]
+    with pytest.raises(InputError, match=r"a line 'a\.png', which tells no size"):
+        read_sizes(tmp_path / "x.lmdb")
 
 
 def test_same_items_give_the_same_bytes(tmp_path):
@@ -189,7 +235,7 @@ def test_unusable_lmdb_folders(tmp_path):
     with pytest.raises(InputError, match=r"no data\.mdb"):
         read_meta_info(tmp_path / "x.lmdb")
     (tmp_path / "x.lmdb/data.mdb").write_bytes(b"")
-    with pytest.raises(InputError, match=r"meta_info\.txt is missing: recreate x\.lmdb with `macr synthesize`"):
+    with pytest.raises(InputError, match=r"meta_info\.txt is missing: recreate x\.lmdb with `macr prepare`"):
         read_meta_info(tmp_path / "x.lmdb")
     (tmp_path / "x.lmdb/meta_info.txt").write_text("\n")
     with pytest.raises(InputError, match="lists no pictures"):

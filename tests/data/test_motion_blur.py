@@ -2,8 +2,6 @@ import cv2
 import numpy as np
 import pytest
 
-from macr_plugin.data.gopro import find_pairs, read_pair
-from macr_plugin.data.lmdb import read_meta_info
 from macr_plugin.data.motion_blur import (
     CameraPath,
     Window,
@@ -13,7 +11,6 @@ from macr_plugin.data.motion_blur import (
     encode_srgb,
     generator_for,
     render_pair,
-    synthesize_from_photos,
 )
 from macr_plugin.errors import InputError
 
@@ -115,6 +112,23 @@ def test_average_is_taken_in_linear_light():
     np.testing.assert_array_equal(blur, expected)
 
 
+def test_average_of_encoded_values():
+    photo = np.zeros((40, 64, 3), np.uint8)
+    photo[:, 32] = 255
+    blur, sharp = render_pair(photo, path_of((-4, 0), (0, 0), (4, 0)), Window(12, 12, 16, 40), "encoded")
+    expected = np.zeros((16, 40, 3), np.uint8)
+    expected[:, (16, 20, 24)] = 85
+    np.testing.assert_array_equal(blur, expected)
+    np.testing.assert_array_equal(sharp, photo[12:28, 12:52])
+
+
+def test_fewer_subframes_follow_the_same_path():
+    fine, coarse = (draw_camera_path(generator_for(0, "a/1"), 8, number) for number in (65, 33))
+    assert len(coarse.shift) == len(coarse.roll) == 33
+    # Centring and scaling see other points, so the two differ by a fraction of a pixel.
+    np.testing.assert_allclose(coarse.shift, fine.shift[::2], atol=0.15)
+
+
 def test_camera_that_looks_right_moves_the_picture_left():
     photo = np.zeros((40, 60, 3), np.uint8)
     photo[18, 30] = 255
@@ -155,111 +169,3 @@ def test_margin_keeps_the_border_out_of_sight(extent):
 def test_window_too_close_to_the_edge():
     with pytest.raises(InputError, match="pixels around it in a photograph of 120x90"):
         render_pair(textured(), paths(12)[0], Window(2, 2, 80, 100))
-
-
-@pytest.fixture
-def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for seed, name in enumerate(("north.png", "south.jpg")):
-        cv2.imwrite(str(folder / name), textured(seed=seed))
-    (folder / "notes.txt").write_text("not a photograph")
-    return folder
-
-
-def files_below(root):
-    return {file.relative_to(root).as_posix(): file.read_bytes() for file in sorted(root.rglob("*")) if file.is_file()}
-
-
-def test_photos_become_scenes_and_lmdbs(photos, tmp_path):
-    out = tmp_path / "mine/train"
-    assert synthesize_from_photos(photos, out, pairs=3, extent=(2, 5))
-    pairs = find_pairs(out)
-    assert [pair.key for pair in pairs] == [f"{scene}/00000{n}" for scene in ("north", "south") for n in (1, 2, 3)]
-    margin = border_margin(5, 90, 120)
-    for pair in pairs:
-        blur, sharp = read_pair(pair)
-        assert sharp.shape == (90 - 2 * margin, 120 - 2 * margin, 3)
-        assert not np.array_equal(blur, sharp)
-    np.testing.assert_array_equal(read_pair(pairs[0])[1], textured()[margin:-margin, margin:-margin])
-    assert len({pair.blur.read_bytes() for pair in pairs}) == len(pairs)
-    for lmdb_name in ("train_blur.lmdb", "train_sharp.lmdb"):
-        assert read_meta_info(out.parent / lmdb_name) == [pair.key for pair in pairs]
-    assert {entry.name for entry in out.parent.iterdir()} == {"train", "train_blur.lmdb", "train_sharp.lmdb"}
-
-
-def test_processes_and_repetition_do_not_change_a_byte(photos, tmp_path):
-    for name, workers in (("one", 1), ("two", 2)):
-        synthesize_from_photos(photos, tmp_path / name / "train", pairs=2, extent=(2, 5), workers=workers)
-    assert files_below(tmp_path / "one") == files_below(tmp_path / "two")
-
-
-def test_second_run_is_refused_or_skipped_or_forced(photos, tmp_path):
-    out = tmp_path / "mine/train"
-    assert synthesize_from_photos(photos, out, pairs=1, extent=(2, 3))
-    first = files_below(out.parent)
-    assert not synthesize_from_photos(photos, out, pairs=1, extent=(2, 3))
-    with pytest.raises(InputError, match="other photographs or settings: --force replaces it"):
-        synthesize_from_photos(photos, out, pairs=1, extent=(2, 3), seed=1)
-    assert files_below(out.parent) == first
-    assert synthesize_from_photos(photos, out, pairs=1, extent=(2, 3), seed=1, force=True)
-    assert files_below(out.parent).keys() == first.keys()
-    assert files_below(out.parent) != first
-    cv2.imwrite(str(photos / "north.png"), textured(seed=9))
-    with pytest.raises(InputError, match="other photographs"):
-        synthesize_from_photos(photos, out, pairs=1, extent=(2, 3), seed=1)
-
-
-@pytest.mark.parametrize("force", [False, True])
-def test_foreign_folder_is_never_replaced(photos, tmp_path, force):
-    (tmp_path / "precious").mkdir()
-    (tmp_path / "precious/thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="was not written by `macr synthesize`"):
-        synthesize_from_photos(photos, tmp_path / "precious", force=force)
-    assert files_below(tmp_path / "precious") == {"thesis.txt": b"years of work"}
-
-
-def test_foreign_lmdb_is_never_replaced(photos, tmp_path):
-    (tmp_path / "train_sharp.lmdb").mkdir()
-    with pytest.raises(InputError, match=r"train_sharp\.lmdb exists without"):
-        synthesize_from_photos(photos, tmp_path / "train", force=True)
-
-
-def test_failure_leaves_nothing(photos, tmp_path):
-    cv2.imwrite(str(photos / "tiny.png"), textured(20, 20))
-    with pytest.raises(InputError, match=r"tiny\.png is 20x20, too small for blur of 12 pixels"):
-        synthesize_from_photos(photos, tmp_path / "out/train", pairs=1)
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"extent": (5, 4)}, "is no range"),
-        ({"extent": (-1, 4)}, "is no range"),
-        ({"extent": (0, float("nan"))}, "is no range"),
-        ({"pairs": 0}, "at least 1"),
-        ({"workers": 0}, "at least 1"),
-        ({"seed": -1}, "at least 0"),
-    ],
-)
-def test_unusable_settings(photos, tmp_path, options, message):
-    with pytest.raises(InputError, match=message):
-        synthesize_from_photos(photos, tmp_path / "train", **options)
-
-
-def test_unusable_photo_folders(photos, tmp_path):
-    with pytest.raises(InputError, match="nowhere is not a folder"):
-        synthesize_from_photos(tmp_path / "nowhere", tmp_path / "train")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no photographs"):
-        synthesize_from_photos(tmp_path / "empty", tmp_path / "train")
-    (photos / "north.jpg").write_bytes(b"")
-    with pytest.raises(InputError, match=r"north.* would be one scene"):
-        synthesize_from_photos(photos, tmp_path / "train")
-    (photos / "north.jpg").rename(photos / "broken.jpg")
-    with pytest.raises(InputError, match=r"broken\.jpg is not a readable picture"):
-        synthesize_from_photos(photos, tmp_path / "train", pairs=1)
-    (photos / "broken.jpg").rename(photos / "dot.ted.jpg")
-    with pytest.raises(InputError, match=r"cannot keep the name 'dot\.ted'"):
-        synthesize_from_photos(photos, tmp_path / "train")

@@ -136,6 +136,44 @@ def test_networks_with_one_picture_or_their_own_order(build, batch, network):
     assert model.output.shape == batch["gt"].shape
 
 
+def bytes_batch():
+    """Every byte value, so that a rounded reciprocal of 255 would show."""
+    pictures = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(2, 3, 16, 16).contiguous()
+    return {"lq": pictures, "gt": pictures.flip(-1)}
+
+
+@pytest.mark.parametrize("channels_last", [None, False, True])
+def test_bytes_become_float_on_the_device(build, channels_last):
+    model = build(acceleration={"channels_last": channels_last})
+    as_bytes = bytes_batch()
+    as_float = {name: torch.from_numpy(picture.numpy().astype(np.float32) / 255) for name, picture in as_bytes.items()}
+    for batch in (as_bytes, as_float):
+        model.feed_data(batch)
+        for name, picture in (("lq", model.lq), ("gt", model.gt)):
+            assert torch.equal(picture, as_float[name])
+            assert picture.is_contiguous(memory_format=torch.channels_last) is bool(channels_last)
+    assert torch.equal(as_bytes["lq"], bytes_batch()["lq"]), "the batch itself stays as it was"
+
+
+@pytest.mark.cuda
+def test_bytes_become_float_on_a_gpu():
+    from basicsr.data.prefetch_dataloader import CUDAPrefetcher
+
+    model = object.__new__(multiscale_model.MultiScaleDeblurModel)
+    model.device, model.opt = torch.device("cuda"), {"train": {"acceleration": {"channels_last": True}}}
+    samples = [{name: picture[0] for name, picture in bytes_batch().items()}] * 4
+    loader = torch.utils.data.DataLoader(samples, batch_size=2, pin_memory=True)
+    prefetcher = CUDAPrefetcher(loader, {"num_gpu": 1})
+    for _ in range(2):
+        model.feed_data(prefetcher.next())
+        for name, picture in (("lq", model.lq), ("gt", model.gt)):
+            assert picture.is_cuda
+            assert picture.is_contiguous(memory_format=torch.channels_last)
+            expected = bytes_batch()[name].numpy().astype(np.float32) / 255
+            np.testing.assert_array_equal(picture.cpu().numpy(), expected)
+    assert prefetcher.next() is None
+
+
 def test_wrong_number_of_scale_weights(build, batch):
     model = build({"type": "OnePicture"}, scale_weights=[1, 1, 1])
     model.feed_data(batch)

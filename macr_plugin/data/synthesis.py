@@ -1,0 +1,293 @@
+"""Sets of motion-blurred pairs: rendered from photographs and written in the GoPro layout and as LMDBs.
+
+Every pair depends on the photograph, the settings, the seed and its own key alone, so that order and number of
+processes do not matter.
+
+The blurred pictures lie in the folder ``blur`` whatever they were averaged in. ``storage.json`` of their LMDB says
+which of GoPro's two blurred versions they correspond to: ``blur_gamma`` is the average in linear light, ``blur`` that
+of encoded values.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from macr_plugin.data.gopro import check_key, describe_size, find_pairs, read_bytes
+from macr_plugin.data.lmdb import Storage, encode_png, staged, write_image_lmdb
+from macr_plugin.data.motion_blur import (
+    DEFAULT_EXTENT,
+    Averaging,
+    Window,
+    border_margin,
+    check_extent,
+    draw_camera_path,
+    generator_for,
+    render_pair,
+)
+from macr_plugin.data.photos import list_photos, read_photo
+from macr_plugin.errors import InputError
+
+MARKER = "synthesis.json"
+# Settings of an existing set are compared with the wanted ones; raise this when the same settings give other pictures.
+RENDERING_VERSION = 1
+GOPRO_NAMES: dict[Averaging, str] = {"linear": "blur_gamma", "encoded": "blur"}
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """What the rendered pairs share.
+
+    Attributes:
+        seed: Non-negative; another seed gives other paths and cut-outs.
+        extent: Smallest and largest extent of a path in pixels; drawn evenly between them for each pair.
+        size: Height and width of the pictures, cut out of the photograph at a random place. None: the whole photograph
+            less the margin that the largest extent needs.
+        averaging: What the sub-frames are averaged in.
+    """
+
+    seed: int
+    extent: tuple[float, float] = DEFAULT_EXTENT
+    size: tuple[int, int] | None = None
+    averaging: Averaging = "linear"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Photographs that show one scene and so must not be divided between training and testing.
+
+    Attributes:
+        name: Folder name of the scene.
+        photos: Photograph files.
+        pairs: Number of pairs to render from each photograph.
+    """
+
+    name: str
+    photos: tuple[Path, ...]
+    pairs: int
+
+
+def write_split(folder: Path, scenes: Sequence[Scene], settings: RenderSettings, workers: int = 1) -> None:
+    """Render all pairs of a split in the GoPro layout, with their two LMDBs beside the folder.
+
+    Writes ``<folder>/<scene>/{blur,sharp}/<frame>.png``, ``<folder>_blur.lmdb`` and ``<folder>_sharp.lmdb``.
+
+    Args:
+        folder: Folder of the split, not existing yet.
+        scenes: What to render.
+        settings: How to render it.
+        workers: Number of processes.
+
+    Raises:
+        InputError: A photograph cannot be read or is too small, or a scene name cannot be used as a key.
+    """
+    jobs = list(_list_jobs(folder, scenes, settings))
+    with tqdm(total=len(jobs), desc=folder.name, unit="pair") as progress:
+        for _ in _map_jobs(jobs, workers):
+            progress.update()
+    pairs = find_pairs(folder)
+    blur_lmdb, sharp_lmdb = _lmdb_targets(folder)
+    write_image_lmdb(
+        blur_lmdb, ((pair.key, pair.blur) for pair in pairs), Storage(blur=GOPRO_NAMES[settings.averaging])
+    )
+    write_image_lmdb(sharp_lmdb, ((pair.key, pair.sharp) for pair in pairs))
+
+
+def synthesize_from_photos(
+    photos: Path,
+    out: Path,
+    pairs: int = 7,
+    extent: tuple[float, float] = DEFAULT_EXTENT,
+    size: tuple[int, int] | None = None,
+    averaging: Averaging = "linear",
+    seed: int = 0,
+    workers: int | None = None,
+    force: bool = False,
+) -> bool:
+    """Render a split from a folder of sharp photographs; each photograph becomes a scene of its name.
+
+    Writes ``<out>/<photo>/{blur,sharp}/<frame>.png``, ``<out>_blur.lmdb`` and ``<out>_sharp.lmdb``, as one split of the
+    demo set, and the settings into ``<out>/synthesis.json``. All three appear only when complete.
+
+    Args:
+        photos: Folder of sharp 8-bit photographs; folders in it are not searched.
+        out: Folder of the split, such as ``datasets/mine/train``.
+        pairs: Number of pairs to render from each photograph.
+        extent: Smallest and largest extent of the blur in pixels.
+        size: Height and width of the pictures, cut out of each photograph at a random place. Default: the whole
+            photograph less the margin that the largest extent needs.
+        averaging: What the sub-frames are averaged in. Two runs with one seed give the same sharp pictures and paths.
+        seed: Non-negative seed.
+        workers: Number of processes. Default: one for each CPU.
+        force: Replace a split that this function wrote before.
+
+    Returns:
+        Whether anything was written: False if the split is there already, made with these settings.
+
+    Raises:
+        InputError: The photographs or settings cannot be used, or ``out`` may not be replaced.
+    """
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    if pairs < 1 or workers < 1 or seed < 0:
+        raise InputError("pairs and workers must be at least 1, and the seed at least 0")
+    if size is not None and min(size) < 1:
+        raise InputError(f"the size {size[1]}x{size[0]} is no size: give width and height of at least 1 pixel")
+    out = out.resolve()
+    files = _photos_by_stem(photos)
+    settings = RenderSettings(seed, check_extent(extent, "the extent"), size, averaging)
+    description = describe_settings(settings, files, pairs)
+    targets = (*_lmdb_targets(out), out)
+    if not needs_writing(out, description, force):
+        return False
+    if not out.exists():
+        for lmdb_target in _lmdb_targets(out):
+            if lmdb_target.exists():
+                raise InputError(f"{lmdb_target} exists without {out}: remove it or choose another folder")
+    scenes = [Scene(file.stem, (file,), pairs) for file in files]
+    # The folder with the settings comes last: where it is, everything is.
+    with staged(*targets) as (*_, partial):
+        write_split(partial, scenes, settings, workers)
+        write_marker(partial, description)
+    return True
+
+
+def describe_settings(settings: RenderSettings, photos: Iterable[Path], pairs: int) -> dict[str, Any]:
+    """Describe what a set is rendered from, to tell whether an existing one is the one that is wanted.
+
+    Args:
+        settings: How it is rendered.
+        photos: The photograph files.
+        pairs: Number of pairs of each.
+
+    Returns:
+        A dictionary that survives JSON unchanged.
+
+    Raises:
+        InputError: A photograph cannot be read.
+    """
+    checksums = {photo.name: zlib.crc32(read_bytes(photo)) for photo in photos}
+    description = {"version": RENDERING_VERSION, **asdict(settings), "pairs": pairs, "photos": checksums}
+    return json.loads(json.dumps(description))
+
+
+def needs_writing(folder: Path, description: dict[str, Any], force: bool) -> bool:
+    """Decide whether a synthetic set has to be written.
+
+    Args:
+        folder: Where it is wanted.
+        description: What is wanted, from ``describe_settings``.
+        force: Whether a set that is there may be replaced.
+
+    Returns:
+        False if the wanted set is there already and ``force`` is not given.
+
+    Raises:
+        InputError: The folder holds something that was not written by this module, which is never replaced, or another
+            set while ``force`` is not given.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return True
+    marker = folder / MARKER
+    if not marker.is_file():
+        raise InputError(f"{folder} exists and was not written by `macr synthesize`: remove it or choose another --out")
+    if force:
+        return True
+    if marker.read_text() != _marker_text(description):
+        raise InputError(f"{folder} was rendered from other photographs or settings: --force replaces it")
+    return False
+
+
+def write_marker(folder: Path, description: dict[str, Any]) -> None:
+    """Write the description of a set into its folder.
+
+    Args:
+        folder: Folder of the set.
+        description: What it holds, from ``describe_settings``.
+    """
+    (folder / MARKER).write_text(_marker_text(description))
+
+
+@dataclass(frozen=True)
+class _PairJob:
+    key: str
+    photo: Path
+    blur: Path
+    sharp: Path
+    settings: RenderSettings
+
+
+def _lmdb_targets(folder: Path) -> tuple[Path, Path]:
+    return folder.with_name(f"{folder.name}_blur.lmdb"), folder.with_name(f"{folder.name}_sharp.lmdb")
+
+
+def _list_jobs(folder: Path, scenes: Iterable[Scene], settings: RenderSettings) -> Iterator[_PairJob]:
+    for scene in scenes:
+        check_key(scene.name, scene.photos[0])
+        for kind in ("blur", "sharp"):
+            (folder / scene.name / kind).mkdir(parents=True)
+        photos = [photo for photo in scene.photos for _ in range(scene.pairs)]
+        for number, photo in enumerate(photos, start=1):
+            blur, sharp = (folder / scene.name / kind / f"{number:06d}.png" for kind in ("blur", "sharp"))
+            yield _PairJob(f"{scene.name}/{number:06d}", photo, blur, sharp, settings)
+
+
+def _map_jobs(jobs: Sequence[_PairJob], workers: int) -> Iterator[None]:
+    workers = min(workers, len(jobs))
+    if workers == 1:
+        yield from map(_render_job, jobs)
+        return
+    # Forking would copy OpenCV's thread pool in an unusable state.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        yield from pool.map(_render_job, jobs)
+
+
+def _render_job(job: _PairJob) -> None:
+    photo = read_photo(job.photo)
+    generator = generator_for(job.settings.seed, job.key)
+    extent = generator.uniform(*job.settings.extent)
+    window = _draw_window(generator, photo, job)
+    blur, sharp = render_pair(photo, draw_camera_path(generator, extent), window, job.settings.averaging)
+    job.blur.write_bytes(encode_png(blur))
+    job.sharp.write_bytes(encode_png(sharp))
+
+
+def _draw_window(generator: np.random.Generator, photo: np.ndarray, job: _PairJob) -> Window:
+    photo_height, photo_width = photo.shape[:2]
+    height, width = job.settings.size or (photo_height, photo_width)
+    margin = border_margin(job.settings.extent[1], height, width)
+    if job.settings.size is None:
+        height, width = photo_height - 2 * margin, photo_width - 2 * margin
+    spare_rows, spare_columns = photo_height - height - 2 * margin, photo_width - width - 2 * margin
+    wanted = f" {width}x{height} pixels with" if job.settings.size else ""
+    if min(height, width) < 1 or min(spare_rows, spare_columns) < 0:
+        raise InputError(
+            f"{job.photo} is {describe_size(photo)}, too small for{wanted} blur of {job.settings.extent[1]:g} pixels: "
+            f"remove it or choose a smaller extent{' or size' * bool(wanted)}"
+        )
+    top, left = margin + generator.integers(spare_rows + 1), margin + generator.integers(spare_columns + 1)
+    return Window(int(top), int(left), height, width)
+
+
+def _photos_by_stem(folder: Path) -> list[Path]:
+    by_stem: dict[str, Path] = {}
+    for file in list_photos(folder, recursive=False):
+        if file.stem in by_stem:
+            raise InputError(f"{by_stem[file.stem]} and {file.name} would be one scene: rename one of them")
+        by_stem[file.stem] = file
+    return list(by_stem.values())
+
+
+def _marker_text(description: dict[str, Any]) -> str:
+    return json.dumps(description, indent=2) + "\n"

@@ -1,0 +1,189 @@
+"""The dataset that renders a new motion-blurred pair from a sharp photograph for every sample."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from macr_plugin.basicsr_compat import DrawnIndex
+from macr_plugin.data.deblur_pair_dataset import Crop
+from macr_plugin.data.lmdb import read_meta_info
+from macr_plugin.data.motion_blur import (
+    DEFAULT_EXTENT,
+    Averaging,
+    Window,
+    border_margin,
+    check_extent,
+    draw_camera_path,
+    render_pair,
+    subframe_count,
+)
+from macr_plugin.data.photos import PhotoReader, list_photos
+from macr_plugin.data.readers import ENCODINGS, CachedReader, Reader, open_lmdb
+from macr_plugin.errors import InputError
+
+# Neighbouring sub-frames are then less than a pixel apart. Five times as many change a picture by less than 8-bit
+# rounding does: 64 dB between the two in the median, 58 dB at the least.
+SUBFRAMES_PER_PIXEL = 3
+RENDER_ON = ("cpu", "device")
+
+
+class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
+    """Pairs of a blurred and a sharp picture, rendered on the fly from a folder of sharp photographs.
+
+    Each sample is a crop at a random place of one photograph, seen by a camera that moves along a path of its own while
+    the shutter is open: see :mod:`macr_plugin.data.motion_blur`. In training every epoch gives other crops and other
+    blur, so the folder does not run out; elsewhere each photograph gives always the same pair.
+
+    An epoch has one pair of each photograph; BasicSR's ``dataset_enlarge_ratio`` makes it longer.
+
+    Args:
+        opt: Options of the dataset, left unchanged.
+
+            * ``phase``: ``train`` for new draws in every epoch, anything else for the same ones every time.
+            * ``dataroot_gt``: folder of the sharp photographs, searched with all folders in it; or an LMDB of sharp
+              pictures.
+            * ``io_backend``: ``{type: disk}`` for a folder, ``{type: lmdb}`` or ``{type: uncompressed_lmdb}``, which
+              spares the decoding, for an LMDB. Default: disk.
+            * ``gt_size``: side of the square pictures in pixels.
+            * ``blur_extent``: smallest and largest extent of the blur in pixels. Default: [4, 12].
+            * ``averaging``: ``linear`` averages light, as a sensor and GoPro's ``blur_gamma`` do; ``encoded`` averages
+              the values of the photograph, as GoPro's ``blur``. Default: ``linear``.
+            * ``render_on``: ``cpu`` renders in the worker; ``device`` leaves it to ``MultiScaleDeblurModel``, which
+              renders a batch at once: for a GPU, since on a CPU it takes several times as long. Default: ``cpu``.
+            * ``cache``: keep every decoded photograph in the memory of each worker: decoding a large one takes longer
+              than rendering a pair. Default: false.
+            * ``uint8``: give the pictures as uint8, 0 to 255. Default: false.
+            * ``use_hflip``: flip half of the crops from left to right. Default: true for training.
+            * ``use_rot``: flip half of the crops upside down, and transpose half of them. Default: true for training.
+            * ``manual_seed``: another seed gives other pairs; a training sets it to that of the run. Default: 0.
+
+    Raises:
+        InputError: An option is missing or unusable, or the folder holds no photographs. Reading a pair raises it when
+            a photograph cannot be decoded or is too small for ``gt_size`` and the largest blur.
+    """
+
+    def __init__(self, opt: Mapping[str, Any]) -> None:
+        self.opt = opt
+        self._train = opt["phase"] == "train"
+        self._size: int = self._require("gt_size")
+        self._extent = check_extent(opt.get("blur_extent", DEFAULT_EXTENT), self._option("blur_extent"))
+        self._averaging: Averaging = self._choose("averaging", get_args(Averaging))
+        self._on_device = self._choose("render_on", RENDER_ON) == "device"
+        self._keys, self._reader = self._open_photos()
+        self._seed: int = opt.get("manual_seed") or 0
+        self._use_hflip: bool = opt.get("use_hflip", self._train)
+        self._use_rot: bool = opt.get("use_rot", self._train)
+        self._uint8: bool = opt.get("uint8", False)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Render a pair.
+
+        Args:
+            index: Number of the photograph.
+
+        Returns:
+            ``lq`` and ``gt``, the blurred and the sharp picture: float32 tensors of shape (3, gt_size, gt_size), RGB, 0
+            to 1, or uint8; ``lq_path`` and ``gt_path``, both the name of the photograph in its folder or LMDB. With
+            ``render_on: device``, ``gt`` is uint8, and instead of ``lq`` there is what
+            :func:`macr_plugin.data.device_rendering.with_rendered_blur` makes it from: ``photo``, the crop with a
+            margin, a uint8 tensor of shape (3, height, width), RGB; ``path``, a float32 tensor of shape (sub-frames,
+            3); and ``averaging``.
+
+        Raises:
+            InputError: See the class.
+        """
+        generator = self._generator(index)
+        margin = border_margin(self._extent[1], self._size, self._size)
+        photo = self._draw_crop(index, self._size + 2 * margin, generator)
+        extent = generator.uniform(*self._extent)
+        paths = {"lq_path": self._keys[index], "gt_path": self._keys[index]}
+        if self._on_device:
+            # A batch needs camera paths of one length: that of the longest.
+            camera = draw_camera_path(generator, extent, subframe_count(self._extent[1], SUBFRAMES_PER_PIXEL))
+            return {
+                "gt": _to_tensor(photo[margin:-margin, margin:-margin]),
+                "photo": _to_tensor(photo),
+                "path": torch.from_numpy(np.column_stack((camera.shift, camera.roll)).astype(np.float32)),
+                "averaging": self._averaging,
+                **paths,
+            }
+        camera = draw_camera_path(generator, extent, subframe_count(extent, SUBFRAMES_PER_PIXEL))
+        window = Window(margin, margin, self._size, self._size)
+        blur, sharp = render_pair(photo, camera, window, self._averaging)
+        lq, gt = _to_tensor(blur), _to_tensor(sharp)
+        return {"lq": lq if self._uint8 else lq / 255, "gt": gt if self._uint8 else gt / 255, **paths}
+
+    def _generator(self, index: int) -> np.random.Generator:
+        if not self._train:
+            return np.random.default_rng([self._seed, index])
+        if isinstance(index, DrawnIndex):
+            return np.random.default_rng([self._seed, index.epoch, index.draw])
+        # In a program that hands over no draw, the generator that BasicSR's own datasets draw from.
+        return np.random.default_rng(random.getrandbits(64))
+
+    def _draw_crop(self, index: int, side: int, generator: np.random.Generator) -> np.ndarray:
+        key = self._keys[index]
+        photo = self._reader.read(key)
+        spare_rows, spare_columns = photo.shape[0] - side, photo.shape[1] - side
+        if min(spare_rows, spare_columns) < 0:
+            raise InputError(
+                f"{self._reader.name(key)} is {photo.shape[1]}x{photo.shape[0]}, smaller than "
+                f"{self._option('gt_size')} with the margin for {self._option('blur_extent')}, {side}x{side}: "
+                "remove it or lower one of them"
+            )
+        top, left = int(generator.integers(spare_rows + 1)), int(generator.integers(spare_columns + 1))
+        # The camera moves in every direction alike, so that the sharp crop may be flipped before it is blurred.
+        hflip, vflip, transpose = generator.integers(2, size=3).astype(bool)
+        crop = Crop(
+            slice(top, top + side),
+            slice(left, left + side),
+            hflip=self._use_hflip and hflip,
+            vflip=self._use_rot and vflip,
+            transpose=self._use_rot and transpose,
+        )
+        return np.ascontiguousarray(crop.take(photo))
+
+    def _open_photos(self) -> tuple[list[str], Reader]:
+        root = Path(self._require("dataroot_gt")).expanduser()
+        backend = (self.opt.get("io_backend") or {}).get("type", "disk")
+        reader: Reader
+        if backend == "disk":
+            files = {file.relative_to(root).as_posix(): file for file in list_photos(root, recursive=True)}
+            keys, reader = list(files), PhotoReader(files)
+        elif backend in ENCODINGS:
+            keys, reader = read_meta_info(root), open_lmdb(root, backend)
+        else:
+            raise InputError(
+                f"{self._option('io_backend')} has type {backend}: choose disk, {' or '.join(sorted(ENCODINGS))}"
+            )
+        return keys, CachedReader(reader) if self.opt.get("cache") else reader
+
+    def _choose(self, name: str, known: Sequence[str]) -> Any:
+        value = self.opt.get(name, known[0])
+        if value not in known:
+            raise InputError(f"{self._option(name)} is {value}: choose {' or '.join(known)}")
+        return value
+
+    def _require(self, name: str) -> Any:
+        value = self.opt.get(name)
+        if value is None:
+            raise InputError(f"{self._option(name)} is not set: add it to the YAML file")
+        return value
+
+    def _option(self, name: str) -> str:
+        return f"datasets.{self.opt['phase']}.{name}"
+
+
+def _to_tensor(picture: np.ndarray) -> Tensor:
+    """Shape (height, width, 3) becomes (3, height, width)."""
+    return torch.from_numpy(picture.transpose(2, 0, 1).copy())

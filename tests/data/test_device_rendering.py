@@ -1,0 +1,72 @@
+"""The renderer in torch against the one in NumPy and OpenCV."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from macr_plugin.data.device_rendering import render_blur, with_rendered_blur
+from macr_plugin.data.motion_blur import Window, border_margin, draw_camera_path, generator_for, render_pair
+
+HEIGHT, WIDTH = 48, 70
+
+
+def textured(height, width, seed=0):
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 1)
+
+
+def to_tensor(picture):
+    return torch.from_numpy(picture.transpose(2, 0, 1).copy())
+
+
+def path_tensor(path):
+    return torch.from_numpy(np.column_stack((path.shift, path.roll)).astype(np.float32))
+
+
+def batch(extents, margin):
+    photos = [textured(HEIGHT + 2 * margin, WIDTH + 2 * margin, seed) for seed in range(len(extents))]
+    paths = [draw_camera_path(generator_for(0, str(extent)), extent, 37) for extent in extents]
+    return photos, paths, torch.stack([*map(to_tensor, photos)]), torch.stack([*map(path_tensor, paths)])
+
+
+@pytest.mark.parametrize("averaging", ["linear", "encoded"])
+def test_agrees_with_the_cpu_renderer(averaging):
+    # Both interpolate cubically with a coefficient of -0.75. OpenCV 4 rounds positions to 1/32 pixel, which moves a few
+    # per cent of the values by one level; OpenCV 5 does not, and what is left is rounding at a tie.
+    margin = border_margin(30, HEIGHT, WIDTH)
+    photos, paths, photo_batch, path_batch = batch((0.0, 4.0, 12.0, 30.0), margin)
+    rendered = render_blur(photo_batch, path_batch, HEIGHT, WIDTH, averaging)
+    assert rendered.dtype == torch.uint8
+    for photo, path, blur in zip(photos, paths, rendered, strict=True):
+        expected, _ = render_pair(photo, path, Window(margin, margin, HEIGHT, WIDTH), averaging)
+        difference = (blur.int() - to_tensor(expected).int()).abs()
+        assert difference.max() <= 1
+        assert difference.float().mean() < 0.05
+
+
+def test_camera_at_rest_gives_the_sharp_picture():
+    _, _, photo, path = batch((0.0,), 5)
+    assert torch.equal(render_blur(photo, path, HEIGHT, WIDTH), photo[..., 5:-5, 5:-5])
+
+
+def test_subframes_at_once_change_nothing_but_rounding():
+    _, _, photo, path = batch((9.0, 3.0), 14)
+    one, some, all_at_once = (
+        render_blur(photo, path, HEIGHT, WIDTH, subframes_at_once=number).int() for number in (1, 8, 37)
+    )
+    assert (one - some).abs().max() <= 1
+    assert (one - all_at_once).abs().max() <= 1
+
+
+def test_batch_that_is_blurred_already_is_left_alone():
+    data = {"lq": torch.zeros(1, 3, 8, 8)}
+    assert with_rendered_blur(data, torch.device("cpu")) is data
+
+
+@pytest.mark.cuda
+def test_gpu_agrees_with_the_cpu():
+    _, _, photo, path = batch((4.0, 12.0), 18)
+    on_cpu = render_blur(photo, path, HEIGHT, WIDTH).int()
+    on_gpu = render_blur(photo.cuda(), path.cuda(), HEIGHT, WIDTH).int().cpu()
+    assert (on_cpu - on_gpu).abs().max() <= 1

@@ -1,0 +1,147 @@
+import cv2
+import numpy as np
+import pytest
+
+from macr_plugin.data.gopro import find_pairs, read_pair
+from macr_plugin.data.lmdb import read_meta_info, read_storage
+from macr_plugin.data.motion_blur import border_margin
+from macr_plugin.data.synthesis import synthesize_from_photos
+from macr_plugin.errors import InputError
+
+
+def textured(height=90, width=120, seed=0):
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 1)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed, name in enumerate(("north.png", "south.jpg")):
+        cv2.imwrite(str(folder / name), textured(seed=seed))
+    (folder / "notes.txt").write_text("not a photograph")
+    return folder
+
+
+def files_below(root):
+    return {file.relative_to(root).as_posix(): file.read_bytes() for file in sorted(root.rglob("*")) if file.is_file()}
+
+
+def test_photos_become_scenes_and_lmdbs(photos, tmp_path):
+    out = tmp_path / "mine/train"
+    assert synthesize_from_photos(photos, out, pairs=3, extent=(2, 5))
+    pairs = find_pairs(out)
+    assert [pair.key for pair in pairs] == [f"{scene}/00000{n}" for scene in ("north", "south") for n in (1, 2, 3)]
+    margin = border_margin(5, 90, 120)
+    for pair in pairs:
+        blur, sharp = read_pair(pair)
+        assert sharp.shape == (90 - 2 * margin, 120 - 2 * margin, 3)
+        assert not np.array_equal(blur, sharp)
+    np.testing.assert_array_equal(read_pair(pairs[0])[1], textured()[margin:-margin, margin:-margin])
+    assert len({pair.blur.read_bytes() for pair in pairs}) == len(pairs)
+    for lmdb_name in ("train_blur.lmdb", "train_sharp.lmdb"):
+        assert read_meta_info(out.parent / lmdb_name) == [pair.key for pair in pairs]
+    assert {entry.name for entry in out.parent.iterdir()} == {"train", "train_blur.lmdb", "train_sharp.lmdb"}
+
+
+def test_averaging_changes_the_blurred_pictures_alone(photos, tmp_path):
+    pictures = {}
+    for averaging, gopro_name in (("linear", "blur_gamma"), ("encoded", "blur")):
+        out = tmp_path / averaging / "train"
+        synthesize_from_photos(photos, out, pairs=1, extent=(4, 5), averaging=averaging)
+        assert read_storage(out.parent / "train_blur.lmdb").blur == gopro_name
+        assert read_storage(out.parent / "train_sharp.lmdb").blur is None
+        pictures[averaging] = [read_pair(pair) for pair in find_pairs(out)]
+    for (linear_blur, linear_sharp), (encoded_blur, encoded_sharp) in zip(*pictures.values(), strict=True):
+        np.testing.assert_array_equal(linear_sharp, encoded_sharp)
+        # The mean of squares is above the square of the mean.
+        assert linear_blur.mean() > encoded_blur.mean() + 0.5
+
+
+def test_size_cuts_pictures_out_of_the_photographs(photos, tmp_path):
+    out = tmp_path / "mine/train"
+    synthesize_from_photos(photos, out, pairs=3, extent=(2, 5), size=(40, 50))
+    sharp = [read_pair(pair)[1] for pair in find_pairs(out)]
+    assert {picture.shape for picture in sharp} == {(40, 50, 3)}
+    assert len({picture.tobytes() for picture in sharp}) == len(sharp)
+    with pytest.raises(InputError, match=r"north\.png is 120x90, too small for 50x80 pixels with blur of 5 pixels"):
+        synthesize_from_photos(photos, tmp_path / "large", pairs=1, extent=(2, 5), size=(80, 50))
+
+
+def test_processes_and_repetition_do_not_change_a_byte(photos, tmp_path):
+    for name, workers in (("one", 1), ("two", 2), ("default", None)):
+        synthesize_from_photos(photos, tmp_path / name / "train", pairs=2, extent=(2, 5), workers=workers)
+    assert files_below(tmp_path / "one") == files_below(tmp_path / "two") == files_below(tmp_path / "default")
+
+
+def test_second_run_is_refused_or_skipped_or_forced(photos, tmp_path):
+    out = tmp_path / "mine/train"
+    assert synthesize_from_photos(photos, out, pairs=1, extent=(2, 3))
+    first = files_below(out.parent)
+    assert not synthesize_from_photos(photos, out, pairs=1, extent=(2, 3))
+    with pytest.raises(InputError, match="other photographs or settings: --force replaces it"):
+        synthesize_from_photos(photos, out, pairs=1, extent=(2, 3), seed=1)
+    assert files_below(out.parent) == first
+    assert synthesize_from_photos(photos, out, pairs=1, extent=(2, 3), seed=1, force=True)
+    assert files_below(out.parent).keys() == first.keys()
+    assert files_below(out.parent) != first
+    cv2.imwrite(str(photos / "north.png"), textured(seed=9))
+    with pytest.raises(InputError, match="other photographs"):
+        synthesize_from_photos(photos, out, pairs=1, extent=(2, 3), seed=1)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_foreign_folder_is_never_replaced(photos, tmp_path, force):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="was not written by `macr synthesize`"):
+        synthesize_from_photos(photos, tmp_path / "precious", force=force)
+    assert files_below(tmp_path / "precious") == {"thesis.txt": b"years of work"}
+
+
+def test_foreign_lmdb_is_never_replaced(photos, tmp_path):
+    (tmp_path / "train_sharp.lmdb").mkdir()
+    with pytest.raises(InputError, match=r"train_sharp\.lmdb exists without"):
+        synthesize_from_photos(photos, tmp_path / "train", force=True)
+
+
+def test_failure_leaves_nothing(photos, tmp_path):
+    cv2.imwrite(str(photos / "tiny.png"), textured(20, 20))
+    with pytest.raises(InputError, match=r"tiny\.png is 20x20, too small for blur of 12 pixels"):
+        synthesize_from_photos(photos, tmp_path / "out/train", pairs=1)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"extent": (5, 4)}, "is no range"),
+        ({"extent": (-1, 4)}, "is no range"),
+        ({"extent": (0, float("nan"))}, "is no range"),
+        ({"size": (0, 40)}, "the size 40x0 is no size"),
+        ({"pairs": 0}, "at least 1"),
+        ({"workers": 0}, "at least 1"),
+        ({"seed": -1}, "at least 0"),
+    ],
+)
+def test_unusable_settings(photos, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        synthesize_from_photos(photos, tmp_path / "train", **options)
+
+
+def test_unusable_photo_folders(photos, tmp_path):
+    with pytest.raises(InputError, match="nowhere is not a folder"):
+        synthesize_from_photos(tmp_path / "nowhere", tmp_path / "train")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no photographs"):
+        synthesize_from_photos(tmp_path / "empty", tmp_path / "train")
+    (photos / "north.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"north.* would be one scene"):
+        synthesize_from_photos(photos, tmp_path / "train")
+    (photos / "north.jpg").rename(photos / "broken.jpg")
+    with pytest.raises(InputError, match=r"broken\.jpg is not a readable picture"):
+        synthesize_from_photos(photos, tmp_path / "train", pairs=1)
+    (photos / "broken.jpg").rename(photos / "dot.ted.jpg")
+    with pytest.raises(InputError, match=r"cannot keep the name 'dot\.ted'"):
+        synthesize_from_photos(photos, tmp_path / "train")
