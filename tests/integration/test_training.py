@@ -77,6 +77,7 @@ def test_stock_model_and_dataset_train_macr(working_folder, tiny_options, run_py
     )
     opt = yaml.safe_load(Path(options).read_text())
     del opt["datasets"]["val"]["num_frames"], opt["train"]["scale_weights"], opt["train"]["grad_clip_norm"]
+    del opt["datasets"]["train"]["uint8"], opt["datasets"]["train"]["cache"]
     opt["train"]["total_iter"] = 3
     Path(options).write_text(yaml.safe_dump(opt))
     status, output = run_python("-m", "basicsr.train", "-opt", options)
