@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -194,11 +194,13 @@ class MultiScaleDeblurModel(SRModel):
                 imwrite(restored, str(self._picture_path(key, dataset_name, current_iter)))
             if sharp is None:
                 continue
-            for name, metric in metrics.items():
-                totals[name] += calculate_metric({"img": restored, "img2": sharp}, metric)
-                blurred_totals[name] += calculate_metric({"img": blurred, "img2": sharp}, metric)
+            restored_values, blurred_values = (measure(picture, sharp, metrics) for picture in (restored, blurred))
+            for name in metrics:
+                totals[name] += restored_values[name]
+                blurred_totals[name] += blurred_values[name]
             if index in compared:
-                rows.append(side_by_side({f"{key}: blurred": blurred, "restored": restored, "sharp": sharp}))
+                captions = (f"{key}: blurred{caption(blurred_values)}", f"restored{caption(restored_values)}", "sharp")
+                rows.append(side_by_side(dict(zip(captions, (blurred, restored, sharp), strict=True))))
 
         if rows:
             name = f"{dataset_name}_comparison_{current_iter}.png"
@@ -320,6 +322,25 @@ def restore_pyramid(net: nn.Module, bare_net: nn.Module, blurred: Tensor) -> lis
 def finest_first(pyramid: Iterable[Tensor]) -> list[Tensor]:
     """Sort the pictures of a pyramid by size, largest first: networks differ in the order they return."""
     return sorted(pyramid, key=lambda picture: picture.shape[-2] * picture.shape[-1], reverse=True)
+
+
+def measure(picture: Picture, sharp: Picture, metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Compare a picture with the sharp one.
+
+    Args:
+        picture: (H, W, 3) uint8 BGR.
+        sharp: The same frame without blur.
+        metrics: ``val.metrics`` of the options.
+
+    Returns:
+        Name of each metric -> its value.
+    """
+    return {name: calculate_metric({"img": picture, "img2": sharp}, metric) for name, metric in metrics.items()}
+
+
+def caption(values: Mapping[str, float]) -> str:
+    """Name the first metric of a picture and its value, with a comma in front; empty without metrics."""
+    return next((f", {name} {value:.2f}" for name, value in values.items()), "")
 
 
 def frame_key(path: str, dataroot: str | None) -> str:
