@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -183,8 +184,7 @@ class MultiScaleDeblurModel(SRModel):
                 return
             self.last_validation[dataset_name] = current_iter
         compared = self._compared_indices(len(dataloader))
-        totals = {name: 0.0 for name in metrics}
-        blurred_totals = dict(totals)
+        measured: list[tuple[dict[str, float], dict[str, float]]] = []
         rows: list[Picture] = []
 
         for index, data in enumerate(tqdm(dataloader, unit="frame", disable=not self.opt["val"].get("pbar", False))):
@@ -195,9 +195,7 @@ class MultiScaleDeblurModel(SRModel):
             if sharp is None:
                 continue
             restored_values, blurred_values = (measure(picture, sharp, metrics) for picture in (restored, blurred))
-            for name in metrics:
-                totals[name] += restored_values[name]
-                blurred_totals[name] += blurred_values[name]
+            measured.append((restored_values, blurred_values))
             if index in compared:
                 captions = (f"{key}: blurred{caption(blurred_values)}", f"restored{caption(restored_values)}", "sharp")
                 rows.append(side_by_side(dict(zip(captions, (blurred, restored, sharp), strict=True))))
@@ -205,8 +203,8 @@ class MultiScaleDeblurModel(SRModel):
         if rows:
             name = f"{dataset_name}_comparison_{current_iter}.png"
             imwrite(stack(rows), str(Path(self.opt["path"]["visualization"], name)))
-        if metrics:
-            self._log_metrics(totals, blurred_totals, len(dataloader), dataset_name, current_iter, tb_logger)
+        if metrics and measured:
+            self._log_metrics(measured, dataset_name, current_iter, tb_logger)
 
     def _restore_frame(self, data: dict[str, Any]) -> tuple[Picture, Picture, Picture | None]:
         """Blurred, restored and, where there is one, sharp picture, each (H, W, 3) uint8 BGR."""
@@ -234,23 +232,22 @@ class MultiScaleDeblurModel(SRModel):
 
     def _log_metrics(
         self,
-        totals: dict[str, float],
-        blurred_totals: dict[str, float],
-        num_frames: int,
+        measured: Sequence[tuple[dict[str, float], dict[str, float]]],
         dataset_name: str,
         current_iter: int | str,
         tb_logger: Any,
     ) -> None:
-        """Log the means, those of the blurred input and the best so far."""
+        """Log the means over the frames, those of the blurred input beside them, and the best so far."""
         self._initialize_best_metric_results(dataset_name)
-        self.metric_results = {name: total / num_frames for name, total in totals.items()}
-        lines = [f"Validation {dataset_name}, {num_frames} frames"]
+        restored, blurred = zip(*measured, strict=True)
+        self.metric_results = {name: fmean(values[name] for values in restored) for name in restored[0]}
+        lines = [f"Validation {dataset_name}, {len(measured)} frames"]
         for name, value in self.metric_results.items():
             self._update_best_metric_result(dataset_name, name, value, current_iter)
             best = self.best_metric_results[dataset_name][name]
-            blurred = blurred_totals[name] / num_frames
+            blurred_value = fmean(values[name] for values in blurred)
             lines.append(
-                f"\t # {name}: {value:.4f}\tblurred input: {blurred:.4f}\tgain: {value - blurred:+.4f}"
+                f"\t # {name}: {value:.4f}\tblurred input: {blurred_value:.4f}\tgain: {value - blurred_value:+.4f}"
                 f"\tBest: {best['val']:.4f} @ {best['iter']} iter"
             )
             if tb_logger:

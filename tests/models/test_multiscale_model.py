@@ -279,6 +279,18 @@ def test_the_last_iteration_is_validated_once(build, caplog):
     assert caplog.text.count("Validation val") == 2
 
 
+def test_frames_without_a_sharp_partner_are_restored_only(build, caplog, tmp_path):
+    basicsr.utils.get_root_logger().propagate = True
+    model = build(is_train=False)
+    loader = Loader()
+    blurred_only = [{"lq": data["lq"], "lq_path": data["lq_path"]} for data in loader]
+    loader.__class__ = type("BlurredOnly", (Loader,), {"__iter__": lambda self: iter(blurred_only)})
+    with caplog.at_level(logging.INFO, "basicsr"):
+        model.validation(loader, "run", None, save_img=True)
+    assert "psnr" not in caplog.text
+    assert len(list((tmp_path / "visualization").rglob("*.png"))) == 2
+
+
 def test_pictures_of_a_test_run(build, tmp_path):
     model = build(is_train=False)
     model.validation(Loader(), "run", None, save_img=True)
