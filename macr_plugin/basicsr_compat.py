@@ -19,7 +19,8 @@ import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -533,14 +534,43 @@ class LmdbEnvironments:
             key: ASCII key.
             options: Passed to ``lmdb.open`` where the environment is not open yet.
         """
+        with self.values(path, [key], **options) as (value,):
+            return None if value is None else bytes(value)
+
+    @contextmanager
+    def values(self, path: str, keys: Sequence[str], **options: Any) -> Iterator[list[memoryview | None]]:
+        """Values of several keys without a copy, in one transaction.
+
+        Other threads wait for the end of the body: what it does should be short, and must not read an environment.
+
+        Args:
+            path: Folder of the environment.
+            keys: ASCII keys.
+            options: Passed to ``lmdb.open`` where the environment is not open yet.
+
+        Yields:
+            The values, None for a key that is not there. Valid in the body only.
+        """
+        with self._lock, self._open(path, options).begin(buffers=True) as transaction:
+            yield [transaction.get(key.encode("ascii")) for key in keys]
+
+    def count(self, path: str, **options: Any) -> int:
+        """Number of keys, which LMDB knows without reading them.
+
+        Args:
+            path: Folder of the environment.
+            options: Passed to ``lmdb.open`` where the environment is not open yet.
+        """
+        with self._lock:
+            return self._open(path, options).stat()["entries"]
+
+    def _open(self, path: str, options: Mapping[str, Any]) -> Any:
         import lmdb
 
-        with self._lock:
-            real_path = os.path.realpath(path)
-            if real_path not in self._environments:
-                self._environments[real_path] = lmdb.open(real_path, **options)
-            with self._environments[real_path].begin() as transaction:
-                return transaction.get(key.encode("ascii"))
+        real_path = os.path.realpath(path)
+        if real_path not in self._environments:
+            self._environments[real_path] = lmdb.open(real_path, **options)
+        return self._environments[real_path]
 
     def _close_and_lock(self) -> None:
         self._lock.acquire()

@@ -566,6 +566,17 @@ class Values(Dataset):
         return self.client.get("scene/1", "gt")
 
 
+def test_several_values_in_one_transaction(database):
+    environments, options = basicsr_compat.lmdb_environments(), {"readonly": True, "lock": False}
+    assert environments.count(database, **options) == 1
+    with environments.values(database, ["scene/1", "scene/2"], **options) as (first, second):
+        assert bytes(first) == b"one"
+        assert second is None
+    with pytest.raises(RuntimeError), environments.values(database, ["scene/1"], **options):
+        raise RuntimeError
+    assert environments.get(database, "scene/1", **options) == b"one", "not locked"
+
+
 @pytest.mark.skipif(not basicsr_compat.refuses_second_environment(), reason="this lmdb opens an environment twice")
 def test_one_lmdb_serves_every_client_and_worker(database):
     with pytest.raises(lmdb.Error, match="already open"):

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from macr_plugin.basicsr_compat import DrawnIndex
+from macr_plugin.data.dataset_options import option_name, require_option
 from macr_plugin.data.gopro import ImagePair, find_pairs, pair_folders
-from macr_plugin.data.lmdb import read_sizes
-from macr_plugin.data.lmdb_layout import DATA_FILE
+from macr_plugin.data.lmdb import DATA_FILE, read_sizes
 from macr_plugin.data.readers import ENCODINGS, CachedReader, FileReader, Frame, Reader, open_lmdb
 from macr_plugin.errors import InputError
 
@@ -28,7 +28,7 @@ class DeblurPairDataset(torch.utils.data.Dataset):
     Where the pairs come from:
 
     * ``io_backend: {type: uncompressed_lmdb}`` with ``dataroot_lq`` and ``dataroot_gt``: two LMDBs of uncompressed
-      pictures with the same keys. A crop costs the reading of its rows; nothing is decoded.
+      pictures with the same keys. A crop costs the reading of the bands of rows that it touches; nothing is decoded.
     * ``io_backend: {type: lmdb}`` with ``dataroot_lq`` and ``dataroot_gt``: two LMDBs of PNG files with the same keys,
       as BasicSR writes and reads them.
     * ``io_backend: {type: disk}`` with ``dataroot_lq`` and ``dataroot_gt``: two folders with the same file names,
@@ -70,7 +70,7 @@ class DeblurPairDataset(torch.utils.data.Dataset):
         self.opt = opt
         self._train = opt["phase"] == "train"
         if self._train:
-            self._require("gt_size")
+            require_option(self.opt, "gt_size")
         if opt.get("scale", 1) != 1:
             raise InputError(f"scale is {opt['scale']}: deblurring keeps the size, set it to 1 or remove it")
         self._blur: Reader
@@ -82,7 +82,7 @@ class DeblurPairDataset(torch.utils.data.Dataset):
             self._open_files()
         else:
             known = ", ".join(ENCODINGS)
-            raise InputError(f"{self._option('io_backend')} has type {backend}: choose {known} or disk")
+            raise InputError(f"{option_name(self.opt, 'io_backend')} has type {backend}: choose {known} or disk")
         if opt.get("cache", False):
             self._blur, self._sharp = CachedReader(self._blur), CachedReader(self._sharp)
 
@@ -136,7 +136,7 @@ class DeblurPairDataset(torch.utils.data.Dataset):
         if self._train and min(sharp) < self.opt["gt_size"]:
             raise InputError(
                 f"{self._sharp.name(key)} is {sharp[1]}x{sharp[0]}, smaller than the crop of {self.opt['gt_size']}: "
-                f"lower {self._option('gt_size')} or remove the pair"
+                f"lower {option_name(self.opt, 'gt_size')} or remove the pair"
             )
 
     def _open_lmdbs(self, backend: str) -> None:
@@ -161,7 +161,7 @@ class DeblurPairDataset(torch.utils.data.Dataset):
             if (folder / DATA_FILE).is_file():
                 types = " or ".join(ENCODINGS)
                 raise InputError(
-                    f"{folder} is an LMDB and {self._option('io_backend')} has type disk: set type: {types}"
+                    f"{folder} is an LMDB and {option_name(self.opt, 'io_backend')} has type disk: set type: {types}"
                 )
         return pair_folders(blur, sharp)
 
@@ -170,20 +170,13 @@ class DeblurPairDataset(torch.utils.data.Dataset):
         if wanted is None or wanted >= len(keys):
             return keys
         if wanted < 1:
-            raise InputError(f"{self._option('num_frames')} is {wanted}: use at least 1, or remove it to use all")
+            raise InputError(
+                f"{option_name(self.opt, 'num_frames')} is {wanted}: use at least 1, or remove it to use all"
+            )
         return [keys[number * len(keys) // wanted] for number in range(wanted)]
 
     def _folder(self, name: str) -> Path:
-        return Path(self._require(name)).expanduser()
-
-    def _require(self, name: str) -> Any:
-        value = self.opt.get(name)
-        if value is None:
-            raise InputError(f"{self._option(name)} is not set: add it to the YAML file")
-        return value
-
-    def _option(self, name: str) -> str:
-        return f"datasets.{self.opt['phase']}.{name}"
+        return Path(require_option(self.opt, name)).expanduser()
 
 
 class RandomSource(Protocol):

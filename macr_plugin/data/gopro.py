@@ -25,7 +25,8 @@ from macr_plugin.errors import InputError
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"})
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND"
-MAX_KEY_BYTES = 511
+# LMDB allows 511. The rest is left to what tells the crops and the bands of a picture apart.
+MAX_KEY_BYTES = 506
 # GoPro numbers its frames with six digits; flattened copies join scene and frame by either sign.
 FLAT_NAME = re.compile(r"(?P<scene>.+)[-_](?P<frame>\d{6})")
 
@@ -83,7 +84,8 @@ def find_pairs(split_root: Path, blur: str = "blur") -> list[ImagePair]:
 
     Raises:
         InputError: The folder is missing or holds no scene, a scene lacks one of its two folders or has no pictures, a
-            picture has no partner, or a name has a dot before its extension.
+            picture has no partner, two pictures of one folder differ in their extension only, or a name has a dot
+            before its extension.
     """
     require_folder(split_root)
     scenes = sorted(entry for entry in split_root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
@@ -107,15 +109,7 @@ def pair_folders(blur_root: Path, sharp_root: Path) -> list[ImagePair]:
         InputError: A folder is missing or holds no pictures, a picture has no partner, or two pictures of one folder
             differ in their extension only.
     """
-    names = _match_names(blur_root, picture_names(blur_root), sharp_root, picture_names(sharp_root))
-    pairs: dict[str, ImagePair] = {}
-    for name in names:
-        key = name.with_suffix("").as_posix()
-        if key in pairs:
-            other = pairs[key].blur.name
-            raise InputError(f"{blur_root / name} and {other} differ in their extension only: rename one of them")
-        pairs[key] = ImagePair(key, blur_root / name, sharp_root / name)
-    return [pairs[key] for key in sorted(pairs)]
+    return _pair_names(blur_root, picture_names(blur_root), sharp_root, picture_names(sharp_root))
 
 
 def require_folder(folder: Path) -> None:
@@ -173,8 +167,8 @@ def check_key(key: str, source: Path | str) -> None:
         source: What the message names: a file or folder.
 
     Raises:
-        InputError: The key has a dot, where BasicSR cuts it off, or characters outside ASCII, or is empty or longer
-            than LMDB allows.
+        InputError: The key has a dot, where BasicSR cuts it off, or characters outside ASCII, or is empty or too
+            long for LMDB.
     """
     if "." in key or not key.isascii():
         raise InputError(f"{source}: BasicSR cannot keep the name '{key}'; rename it without dots and accents")
@@ -315,12 +309,10 @@ def _pair_scene(scene: Path, blur: str) -> list[ImagePair]:
     for folder in (blur_folder, sharp_folder):
         if not folder.is_dir():
             raise InputError(f"{scene} has no folder {folder.name}: a scene needs {blur} and sharp")
-    names = _match_names(blur_folder, _png_names(blur_folder), sharp_folder, _png_names(sharp_folder))
-    pairs = []
-    for name in names:
-        key = f"{scene.name}/{name.stem}"
-        check_key(key, blur_folder / name)
-        pairs.append(ImagePair(key, blur_folder / name, sharp_folder / name))
+    pairs = _pair_names(blur_folder, _png_names(blur_folder), sharp_folder, _png_names(sharp_folder))
+    pairs = [replace(pair, key=f"{scene.name}/{pair.key}") for pair in pairs]
+    for pair in pairs:
+        check_key(pair.key, pair.blur)
     return pairs
 
 
@@ -334,12 +326,23 @@ def _split_keys(pairs: list[ImagePair]) -> list[ImagePair]:
 
 
 def _png_names(folder: Path) -> set[Path]:
-    return {Path(file.name) for file in _visible_files(folder.glob("*.png"))}
+    return {Path(file.name) for file in _visible_files(folder.iterdir()) if file.suffix.lower() == ".png"}
 
 
 def _visible_files(candidates: Iterable[Path]) -> list[Path]:
     # Copies from macOS carry files like ._000001.png, which are not pictures.
     return [file for file in candidates if not file.name.startswith(".") and file.is_file()]
+
+
+def _pair_names(blur_folder: Path, blur: set[Path], sharp_folder: Path, sharp: set[Path]) -> list[ImagePair]:
+    pairs: dict[str, ImagePair] = {}
+    for name in _match_names(blur_folder, blur, sharp_folder, sharp):
+        key = name.with_suffix("").as_posix()
+        if key in pairs:
+            other = pairs[key].blur.name
+            raise InputError(f"{blur_folder / name} and {other} differ in their extension only: rename one of them")
+        pairs[key] = ImagePair(key, blur_folder / name, sharp_folder / name)
+    return [pairs[key] for key in sorted(pairs)]
 
 
 def _match_names(blur_folder: Path, blur: set[Path], sharp_folder: Path, sharp: set[Path]) -> list[Path]:

@@ -5,8 +5,10 @@ and ``storage.json``, which says how the pictures are stored:
 
 * ``png``, which BasicSR reads: each value is a PNG file, its line ``scene/frame.png (height,width,3) 1``. BasicSR takes
   what stands before the first dot as the key.
-* ``uncompressed``: each value is the picture itself, uint8 RGB, row after row, height x width x 3 bytes, its line
-  ``scene/frame.raw (height,width,3) uncompressed``. A reader that wants a crop touches its rows only.
+* ``uncompressed``: a picture is cut into bands of ``rows_per_band`` rows, the last of which may be shorter. Each value
+  is a band, uint8 RGB, row after row, rows x width x 3 bytes, under the key ``scene/frame.0000`` and so on; no picture
+  has a dot in its key. The line is ``scene/frame.raw (height,width,3) uncompressed``. LMDB gives a value whole or not
+  at all, so that a reader that wants a crop reads the bands that the crop touches.
 
 LMDBs of other programs have no ``storage.json`` and hold PNG files.
 """
@@ -20,7 +22,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -33,11 +35,14 @@ from macr_plugin.errors import InputError
 
 Encoding = Literal["png", "uncompressed"]
 
+DATA_FILE = "data.mdb"
 META_INFO = "meta_info.txt"
 STORAGE_FILE = "storage.json"
 META_LINE = re.compile(r"(?P<key>[^.]+)\.(?P<suffix>\w+) \((?P<height>\d+),(?P<width>\d+),3\) \w+")
 PNG_COMPRESSION = 1
 RAW_SUFFIX = "raw"
+# Few reads for a crop, and few rows in them that it does not want.
+ROWS_PER_BAND = 32
 INITIAL_MAP_BYTES = 64 * 1024**2
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -50,10 +55,23 @@ class Storage:
         storage: ``png`` or ``uncompressed``.
         blur: Which blurred version of GoPro it holds, ``blur`` or ``blur_gamma``; None for sharp pictures, other data
             sets and LMDBs that do not say.
+        rows_per_band: Rows of a picture in one value of an uncompressed LMDB.
     """
 
     storage: Encoding = "png"
     blur: str | None = None
+    rows_per_band: int = ROWS_PER_BAND
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the storage as ``storage.json`` does.
+
+        Returns:
+            The attributes that matter for it.
+        """
+        described = asdict(self)
+        if self.storage == "png":
+            del described["rows_per_band"]
+        return described
 
 
 @contextmanager
@@ -172,33 +190,37 @@ def encode_png(picture: np.ndarray) -> bytes:
     return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])[1].tobytes()
 
 
-def stored_value(data: bytes, picture: np.ndarray, encoding: Encoding) -> bytes:
-    """Turn a picture file into the value that an LMDB holds for it.
+def picture_entries(key: str, picture: np.ndarray, storage: Storage, file: bytes = b"") -> list[tuple[str, bytes]]:
+    """Turn a picture into what an LMDB holds for it.
 
     Args:
-        data: The whole picture file. A PNG file is kept byte for byte in a ``png`` LMDB.
-        picture: The same picture decoded: uint8 array of shape (height, width, 3), BGR.
-        encoding: How the LMDB stores pictures.
-
-    Returns:
-        The value.
-    """
-    if encoding == "png" and data.startswith(PNG_SIGNATURE):
-        return data
-    return encode_picture(picture, encoding)
-
-
-def encode_picture(picture: np.ndarray, encoding: Encoding) -> bytes:
-    """Turn a decoded picture into the value that an LMDB holds for it.
-
-    Args:
+        key: Its key.
         picture: uint8 array of shape (height, width, 3), BGR.
-        encoding: How the LMDB stores pictures.
+        storage: How the LMDB stores pictures.
+        file: The whole file that the picture was decoded from, if it is stored as it was read. A PNG file is kept byte
+            for byte in a ``png`` LMDB.
 
     Returns:
-        A PNG file, or the RGB bytes of the picture.
+        Keys and values: a PNG file under the key of the picture, or the RGB bytes of each band under a key of its own.
     """
-    return encode_png(picture) if encoding == "png" else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).tobytes()
+    if storage.storage == "png":
+        return [(key, file if file.startswith(PNG_SIGNATURE) else encode_png(picture))]
+    pixels, rows = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), storage.rows_per_band
+    starts = range(0, len(pixels), rows)
+    return [(band_key(key, number), pixels[top : top + rows].tobytes()) for number, top in enumerate(starts)]
+
+
+def band_key(key: str, number: int) -> str:
+    """Name a band of an uncompressed picture.
+
+    Args:
+        key: Key of the picture.
+        number: Number of the band, from 0 at the top.
+
+    Returns:
+        The key of its value.
+    """
+    return f"{key}.{number:04d}"
 
 
 def meta_line(key: str, size: tuple[int, int], encoding: Encoding) -> str:
@@ -224,7 +246,7 @@ def write_storage(path: Path, storage: Storage, details: Mapping[str, Any] | Non
         storage: How its pictures are stored.
         details: What else to note, left unread by :func:`read_storage`.
     """
-    (path / STORAGE_FILE).write_text(json.dumps({**asdict(storage), **(details or {})}, indent=2) + "\n")
+    (path / STORAGE_FILE).write_text(json.dumps({**storage.describe(), **(details or {})}, indent=2) + "\n")
 
 
 def write_image_lmdb(target: Path, items: Iterable[tuple[str, Path | bytes]], storage: Storage | None = None) -> int:
@@ -254,7 +276,7 @@ def write_image_lmdb(target: Path, items: Iterable[tuple[str, Path | bytes]], st
         partial.mkdir()
         # No lock file: the folder is ours alone until it is complete, and BasicSR reads without locks.
         with lmdb.open(str(partial), map_size=INITIAL_MAP_BYTES, lock=False, sync=False, metasync=False) as database:
-            lines = [_store(database, key, source, storage.storage) for key, source in items]
+            lines = [_store(database, key, source, storage) for key, source in items]
             database.sync(True)
         if not lines:
             raise InputError(f"{target}: there are no pictures to write")
@@ -325,7 +347,8 @@ def read_storage(path: Path) -> Storage:
         path: The LMDB folder.
 
     Returns:
-        What ``storage.json`` says. Without that file: PNG, unless the names in ``meta_info.txt`` end in ``.raw``.
+        What ``storage.json`` says. Without that file: PNG, or, where the names in ``meta_info.txt`` end in ``.raw``,
+        uncompressed in bands of ``ROWS_PER_BAND``.
 
     Raises:
         InputError: The folder is missing or is no LMDB, or ``storage.json`` is not one that this version reads.
@@ -337,18 +360,22 @@ def read_storage(path: Path) -> Storage:
     try:
         content = json.loads(file.read_text())
         storage = Storage(content["storage"], content.get("blur"))
+        if storage.storage == "uncompressed":
+            storage = replace(storage, rows_per_band=int(content["rows_per_band"]))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{file} cannot be read: recreate {path.name} with `macr prepare`") from error
     if storage.storage not in get_args(Encoding):
         raise InputError(f"{file} names the storage '{storage.storage}': recreate {path.name} with this version")
+    if storage.rows_per_band < 1:
+        raise InputError(f"{file} has bands of {storage.rows_per_band} rows: recreate {path.name} with `macr prepare`")
     return storage
 
 
 def _meta_lines(path: Path) -> list[str]:
     if not path.is_dir():
         raise InputError(f"{path} is not a folder: check the path, or write the LMDB first")
-    if not (path / "data.mdb").is_file():
-        raise InputError(f"{path} is not an LMDB: it has no data.mdb")
+    if not (path / DATA_FILE).is_file():
+        raise InputError(f"{path} is not an LMDB: it has no {DATA_FILE}")
     meta_info = path / META_INFO
     if not meta_info.is_file():
         raise InputError(
@@ -361,15 +388,15 @@ def _meta_lines(path: Path) -> list[str]:
     return lines
 
 
-def _store(database: lmdb.Environment, key: str, source: Path | bytes, encoding: Encoding) -> str:
+def _store(database: lmdb.Environment, key: str, source: Path | bytes, storage: Storage) -> str:
     name = source if isinstance(source, Path) else f"key '{key}'"
     check_key(key, name)
     data = read_bytes(source) if isinstance(source, Path) else source
     picture = decode_picture(data, name)
-    if not put_all(database, [(key, stored_value(data, picture, encoding))], overwrite=False):
+    if not put_all(database, picture_entries(key, picture, storage, data), overwrite=False):
         raise InputError(f"{name}: the key '{key}' comes twice; rename one of the pictures")
     height, width = picture.shape[:2]
-    return meta_line(key, (height, width), encoding)
+    return meta_line(key, (height, width), storage.storage)
 
 
 def _flush_file(path: Path) -> None:

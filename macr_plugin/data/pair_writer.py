@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,19 +27,19 @@ from tqdm import tqdm
 from macr_plugin.data.crops import CropGrid
 from macr_plugin.data.gopro import ImagePair, check_png, check_sizes, decode_picture, describe_size, read_bytes
 from macr_plugin.data.lmdb import (
+    DATA_FILE,
     INITIAL_MAP_BYTES,
     META_INFO,
     STORAGE_FILE,
     Storage,
     disk_errors,
-    encode_picture,
     flush,
     make_folder,
     meta_line,
+    picture_entries,
     publish,
     put_all,
     staging_folder,
-    stored_value,
     write_storage,
 )
 from macr_plugin.errors import InputError
@@ -74,24 +74,24 @@ class Recipe:
         Returns:
             A dictionary that survives JSON unchanged.
         """
-        return asdict(self)
+        return {**asdict(self), "storage": self.storage.describe()}
 
 
 @dataclass(frozen=True)
 class StoredPair:
-    """One entry of both LMDBs.
+    """One picture of both LMDBs.
 
     Attributes:
         key: Its key.
         size: Height and width.
-        blur: Value in the LMDB of blurred pictures.
-        sharp: Value in the LMDB of sharp pictures.
+        blur: Keys and values in the LMDB of blurred pictures.
+        sharp: Keys and values in the LMDB of sharp pictures.
     """
 
     key: str
     size: tuple[int, int]
-    blur: bytes
-    sharp: bytes
+    blur: list[tuple[str, bytes]]
+    sharp: list[tuple[str, bytes]]
 
 
 @dataclass
@@ -112,14 +112,14 @@ class Progress:
 
 
 def encode_pair(pair: ImagePair, recipe: Recipe) -> list[StoredPair]:
-    """Read a pair, check it, and make the values that the LMDBs hold for it.
+    """Read a pair, check it, and make what the LMDBs hold for it.
 
     Args:
         pair: The two files.
         recipe: How to store them.
 
     Returns:
-        One entry, or one for each crop.
+        One picture, or one for each crop.
 
     Raises:
         InputError: A picture cannot be read, is damaged or is not 8-bit colour, the two sizes differ, or a picture is
@@ -131,22 +131,24 @@ def encode_pair(pair: ImagePair, recipe: Recipe) -> list[StoredPair]:
     blur, sharp = decode_picture(blur_data, pair.blur), decode_picture(sharp_data, pair.sharp)
     check_sizes(pair, blur, sharp)
     height, width = blur.shape[:2]
-    encoding = recipe.storage.storage
+    storage = recipe.storage
     if recipe.crops is None:
-        values = (stored_value(blur_data, blur, encoding), stored_value(sharp_data, sharp, encoding))
-        return [StoredPair(pair.key, (height, width), *values)]
+        blur_entries = picture_entries(pair.key, blur, storage, blur_data)
+        sharp_entries = picture_entries(pair.key, sharp, storage, sharp_data)
+        return [StoredPair(pair.key, (height, width), blur_entries, sharp_entries)]
     corners = recipe.crops.corners(height, width)
     if not corners:
         raise InputError(
             f"{pair.blur} is {describe_size(blur)}, smaller than a crop of {recipe.crops.size}: lower --crop-size"
         )
     side = recipe.crops.size
-    entries = []
+    stored = []
     for number, (top, left) in enumerate(corners, start=1):
         window = (slice(top, top + side), slice(left, left + side))
-        values = (encode_picture(blur[window], encoding), encode_picture(sharp[window], encoding))
-        entries.append(StoredPair(f"{pair.key}_s{number:03d}", (side, side), *values))
-    return entries
+        key = f"{pair.key}_s{number:03d}"
+        entries = (picture_entries(key, picture[window], storage) for picture in (blur, sharp))
+        stored.append(StoredPair(key, (side, side), *entries))
+    return stored
 
 
 def is_written(targets: Sequence[Path], recipe: Recipe) -> bool:
@@ -176,7 +178,7 @@ def check_replaceable(targets: Sequence[Path], recipe: Recipe, force: bool) -> N
     for target in targets:
         if not target.exists() or _recipe_of(target) == recipe.describe():
             continue
-        if not (target / "data.mdb").is_file():
+        if not (target / DATA_FILE).is_file():
             raise InputError(f"{target} exists and is no LMDB: remove it or choose another --out")
         if not force:
             raise InputError(f"{target} was made from other pictures or settings: --force replaces it")
@@ -253,19 +255,19 @@ def _write_missing(
     ):
         encoded = _in_order(pool, lambda pair: encode_pair(pair, recipe), remaining, QUEUED_PER_WORKER * workers)
         while batch := list(islice(encoded, PAIRS_PER_BATCH)):
-            entries = [entry for pair_entries in batch for entry in pair_entries]
+            stored = [picture for pictures in batch for picture in pictures]
             # A batch that was committed but not counted is committed again.
-            put_all(blur, [(entry.key, entry.blur) for entry in entries], overwrite=True)
-            put_all(sharp, [(entry.key, entry.sharp) for entry in entries], overwrite=True)
+            put_all(blur, [entry for picture in stored for entry in picture.blur], overwrite=True)
+            put_all(sharp, [entry for picture in stored for entry in picture.sharp], overwrite=True)
             progress.pairs += len(batch)
-            progress.lines += [meta_line(entry.key, entry.size, recipe.storage.storage) for entry in entries]
+            progress.lines += [meta_line(picture.key, picture.size, recipe.storage.storage) for picture in stored]
             _write_progress(partial[0].parent, progress)
             bar.update(len(batch))
 
 
 def _complete(staging: Path, partial: Sequence[Path], recipe: Recipe, progress: Progress) -> None:
     text = "".join(f"{line}\n" for line in progress.lines)
-    storages = (recipe.storage, Storage(recipe.storage.storage))
+    storages = (recipe.storage, replace(recipe.storage, blur=None))
     for folder, storage in zip(partial, storages, strict=True):
         (folder / META_INFO).write_text(text)
         write_storage(folder, storage, {"recipe": recipe.describe()})
@@ -301,7 +303,7 @@ def _read_progress(targets: Sequence[Path], recipe: Recipe) -> Progress:
     except (OSError, ValueError, TypeError):
         return fresh
     there = all(
-        (staging / target.name / "data.mdb").is_file() or (progress.complete and _recipe_of(target) == fresh.recipe)
+        (staging / target.name / DATA_FILE).is_file() or (progress.complete and _recipe_of(target) == fresh.recipe)
         for target in targets
     )
     return progress if there and progress.recipe == fresh.recipe else fresh
@@ -314,7 +316,7 @@ def _write_progress(staging: Path, progress: Progress) -> None:
 
 
 def _recipe_of(target: Path) -> dict[str, Any] | None:
-    if not (target / "data.mdb").is_file():
+    if not (target / DATA_FILE).is_file():
         return None
     try:
         return json.loads((target / STORAGE_FILE).read_text())["recipe"]

@@ -14,6 +14,7 @@ and end with it: OpenCV, zlib and file reading let them run side by side, and no
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -46,8 +47,10 @@ NAME_ENDINGS: dict[TrainStorage, str] = {"png": "", "crops": "_crops", "uncompre
 MAX_DEFAULT_WORKERS = 8
 # The size of the LMDBs is foretold from that many pairs.
 SAMPLED_PAIRS = 8
-# Pages of LMDB that hold keys and ends of values.
-DISK_MARGIN = 1.03
+# Pages of LMDB that hold keys.
+DISK_MARGIN = 1.01
+# LMDB keeps a large value on pages of its own, the first of which begins with a header.
+PAGE_HEADER_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -230,12 +233,16 @@ def _bytes_to_write(split: Split) -> float:
     if not remaining:
         return 0
     sample = remaining[:: -(-len(remaining) // SAMPLED_PAIRS)]
-    entries = [entry for pair in sample for entry in encode_pair(pair, split.recipe)]
-    stored = sum(len(entry.blur) + len(entry.sharp) for entry in entries)
+    pictures = [picture for pair in sample for picture in encode_pair(pair, split.recipe)]
+    stored = sum(_pages_bytes(value) for picture in pictures for _, value in (*picture.blur, *picture.sharp))
     if split.recipe.storage.storage == "uncompressed":
         return DISK_MARGIN * stored * len(remaining) / len(sample)
     # PNG files grow and shrink with their content: the source's sizes tell more than the number of pairs.
     return DISK_MARGIN * stored * sum(map(_file_bytes, remaining)) / sum(map(_file_bytes, sample))
+
+
+def _pages_bytes(value: bytes) -> int:
+    return -(-(PAGE_HEADER_BYTES + len(value)) // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def _file_bytes(pair: ImagePair) -> int:

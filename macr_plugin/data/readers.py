@@ -1,12 +1,11 @@
 """Read pictures from files, LMDBs of PNG files and LMDBs of uncompressed pictures, whole or in part.
 
 Each reader gives RGB pictures by their keys. What it gives is taken apart as an array is, ``frame[rows, columns]``;
-an uncompressed picture is read only then, and only that part of it is copied.
+an uncompressed picture is read only then, and only the bands of rows that hold that part.
 """
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -16,11 +15,12 @@ import numpy as np
 
 from macr_plugin.basicsr_compat import lmdb_environments
 from macr_plugin.data.gopro import decode_picture, read_bytes
-from macr_plugin.data.lmdb import Encoding, read_sizes, read_storage
-from macr_plugin.data.lmdb_layout import DATA_FILE, Extent, find_values
+from macr_plugin.data.lmdb import DATA_FILE, Encoding, band_key, read_sizes, read_storage
 from macr_plugin.errors import InputError
 
 ENCODINGS: Mapping[str, Encoding] = {"lmdb": "png", "uncompressed_lmdb": "uncompressed"}
+# Read ahead: what is wanted is large, and page by page a disk takes eight to ten times as long.
+READING = {"readonly": True, "lock": False, "readahead": True}
 
 
 class Frame(Protocol):
@@ -114,8 +114,7 @@ class LmdbReader:
             InputError: The LMDB cannot be opened or read, lacks the key, or holds no 8-bit colour picture under it.
         """
         try:
-            # Read ahead: a picture is read whole, and page by page a disk takes ten times as long.
-            data = lmdb_environments().get(str(self._path), key, readonly=True, lock=False, readahead=True)
+            data = lmdb_environments().get(str(self._path), key, **READING)
         except lmdb.Error as error:
             raise InputError(f"{self.name(key)} cannot be read ({error}): recreate the LMDB") from error
         if data is None:
@@ -124,33 +123,31 @@ class LmdbReader:
 
 
 class UncompressedLmdbReader:
-    """Reads parts of pictures from an LMDB of uncompressed pictures, mapped on the first read in each process.
+    """Reads parts of pictures from an LMDB of uncompressed pictures, shared by all its readers in a process.
 
-    Of a frame that is not in memory, the disk gives the wanted rows only, so that the LMDB may be larger than memory.
+    Of a frame the LMDB gives the bands that hold the wanted rows only, so that it may be larger than memory.
 
     Args:
         path: The LMDB folder.
 
     Raises:
-        InputError: A picture is not in ``data.mdb``, or not as large as ``meta_info.txt`` says.
+        InputError: ``data.mdb`` cannot be opened, or holds more or fewer bands than ``meta_info.txt`` says.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._sizes = read_sizes(path)
-        self._values = find_values(path)
-        self._memory: mmap.mmap | None = None
-        for key, (height, width) in self._sizes.items():
-            if key not in self._values:
-                raise InputError(f"{self.name(key)} stands in meta_info.txt but not in data.mdb: recreate the LMDB")
-            if self._values[key].length != height * width * 3:
-                raise InputError(
-                    f"{self.name(key)} has {self._values[key].length} bytes, not the {height * width * 3} of "
-                    f"{width}x{height} in meta_info.txt: recreate the LMDB"
-                )
-
-    def __reduce__(self) -> tuple[type[UncompressedLmdbReader], tuple[Path]]:
-        return UncompressedLmdbReader, (self._path,)
+        self._rows_per_band = read_storage(path).rows_per_band
+        expected = sum(-(-height // self._rows_per_band) for height, _ in self._sizes.values())
+        try:
+            stored = lmdb_environments().count(str(path), **READING)
+        except lmdb.Error as error:
+            raise InputError(f"{path} cannot be read ({error}): recreate the LMDB") from error
+        if stored != expected:
+            raise InputError(
+                f"{path / DATA_FILE} holds {stored} bands of {self._rows_per_band} rows, not the {expected} of the "
+                f"pictures in meta_info.txt: recreate the LMDB"
+            )
 
     def name(self, key: str) -> str:
         """Name a picture for a message.
@@ -171,47 +168,65 @@ class UncompressedLmdbReader:
 
         Returns:
             The picture.
-
-        Raises:
-            InputError: ``data.mdb`` cannot be opened.
         """
-        if self._memory is None:
-            self._memory = _map_file(self._path / DATA_FILE)
-        return StoredFrame(self._memory, self._values[key], (*self._sizes[key], 3))
+        return StoredFrame(self._path, key, (*self._sizes[key], 3), self._rows_per_band)
 
 
 class StoredFrame:
-    """An uncompressed picture in a mapped file.
+    """A picture in an LMDB of uncompressed pictures.
 
     Args:
-        memory: The file.
-        extent: Where the picture lies in it.
+        path: The LMDB folder.
+        key: Key of the picture.
         shape: Its height, width and 3.
+        rows_per_band: Its rows in one value.
     """
 
-    def __init__(self, memory: mmap.mmap, extent: Extent, shape: tuple[int, int, int]) -> None:
+    def __init__(self, path: Path, key: str, shape: tuple[int, int, int], rows_per_band: int) -> None:
         self.shape = shape
-        self._memory = memory
-        self._extent = extent
+        self._path = path
+        self._key = key
+        self._rows_per_band = rows_per_band
 
     def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
-        """Copy a part of the picture, touching its rows only.
+        """Read a part of the picture, and nothing of the bands that it does not touch.
 
         Args:
             part: Rows and columns, without steps.
 
         Returns:
             uint8 array of shape (rows, columns, 3), RGB.
+
+        Raises:
+            InputError: A band is missing or has another size than ``meta_info.txt`` says, or ``data.mdb`` cannot be
+                read.
         """
+        rows, columns = part
+        top, bottom, _ = rows.indices(self.shape[0])
+        bands = range(top // self._rows_per_band, -(-bottom // self._rows_per_band))
+        keys = [band_key(self._key, number) for number in bands]
+        try:
+            with lmdb_environments().values(str(self._path), keys, **READING) as values:
+                # Copied in here, where the values are valid: the wanted columns only.
+                pixels = [self._pixels(number, value)[:, columns] for number, value in zip(bands, values, strict=True)]
+                joined = np.concatenate(pixels)
+        except lmdb.Error as error:
+            raise InputError(f"{self._path}: '{self._key}' cannot be read ({error}): recreate the LMDB") from error
+        skipped = top - bands.start * self._rows_per_band
+        return joined[skipped : skipped + bottom - top]
+
+    def _pixels(self, number: int, value: memoryview | None) -> np.ndarray:
+        name = f"{self._path}: '{band_key(self._key, number)}'"
+        if value is None:
+            raise InputError(f"{name} is missing, a part of a picture in meta_info.txt: recreate the LMDB")
         height, width, channels = self.shape
-        top, bottom, _ = part[0].indices(height)
-        start = self._extent.start + top * width * channels
-        length = (bottom - top) * width * channels
-        first_byte_of_page = start - start % mmap.PAGESIZE
-        # All in one request to the disk instead of one a page.
-        self._memory.madvise(mmap.MADV_WILLNEED, first_byte_of_page, start + length - first_byte_of_page)
-        rows = np.frombuffer(self._memory, np.uint8, length, start)
-        return rows.reshape(bottom - top, width, channels)[:, part[1]].copy()
+        rows = min(self._rows_per_band, height - number * self._rows_per_band)
+        if len(value) != rows * width * channels:
+            raise InputError(
+                f"{name} has {len(value)} bytes, not the {rows * width * channels} of {rows} rows of {width} pixels: "
+                "recreate the LMDB"
+            )
+        return np.frombuffer(value, np.uint8).reshape(rows, width, channels)
 
 
 class CachedReader:
@@ -277,11 +292,3 @@ def open_lmdb(path: Path, backend: str) -> LmdbReader | UncompressedLmdbReader:
             f"of {ENCODINGS[backend]} pictures"
         )
     return LmdbReader(path) if encoding == "png" else UncompressedLmdbReader(path)
-
-
-def _map_file(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
-        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    # What is wanted is asked for: reading ahead of it would push other frames out of memory.
-    memory.madvise(mmap.MADV_RANDOM)
-    return memory

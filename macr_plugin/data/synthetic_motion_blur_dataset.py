@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from macr_plugin.basicsr_compat import DrawnIndex
+from macr_plugin.data.dataset_options import option_name, require_option
 from macr_plugin.data.deblur_pair_dataset import Crop
 from macr_plugin.data.lmdb import read_meta_info
 from macr_plugin.data.motion_blur import (
@@ -72,8 +73,8 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
     def __init__(self, opt: Mapping[str, Any]) -> None:
         self.opt = opt
         self._train = opt["phase"] == "train"
-        self._size: int = self._require("gt_size")
-        self._extent = check_extent(opt.get("blur_extent", DEFAULT_EXTENT), self._option("blur_extent"))
+        self._size: int = require_option(self.opt, "gt_size")
+        self._extent = check_extent(opt.get("blur_extent", DEFAULT_EXTENT), option_name(self.opt, "blur_extent"))
         self._averaging: Averaging = self._choose("averaging", get_args(Averaging))
         self._on_device = self._choose("render_on", RENDER_ON) == "device"
         self._keys, self._reader = self._open_photos()
@@ -138,8 +139,8 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
         if min(spare_rows, spare_columns) < 0:
             raise InputError(
                 f"{self._reader.name(key)} is {photo.shape[1]}x{photo.shape[0]}, smaller than "
-                f"{self._option('gt_size')} with the margin for {self._option('blur_extent')}, {side}x{side}: "
-                "remove it or lower one of them"
+                f"{option_name(self.opt, 'gt_size')} with the margin for {option_name(self.opt, 'blur_extent')}, "
+                f"{side}x{side}: remove it or lower one of them"
             )
         top, left = int(generator.integers(spare_rows + 1)), int(generator.integers(spare_columns + 1))
         # The camera moves in every direction alike, so that the sharp crop may be flipped before it is blurred.
@@ -154,7 +155,7 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
         return np.ascontiguousarray(crop.take(photo))
 
     def _open_photos(self) -> tuple[list[str], Reader]:
-        root = Path(self._require("dataroot_gt")).expanduser()
+        root = Path(require_option(self.opt, "dataroot_gt")).expanduser()
         backend = (self.opt.get("io_backend") or {}).get("type", "disk")
         reader: Reader
         if backend == "disk":
@@ -163,25 +164,15 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
         elif backend in ENCODINGS:
             keys, reader = read_meta_info(root), open_lmdb(root, backend)
         else:
-            raise InputError(
-                f"{self._option('io_backend')} has type {backend}: choose disk, {' or '.join(sorted(ENCODINGS))}"
-            )
+            known = " or ".join(sorted(ENCODINGS))
+            raise InputError(f"{option_name(self.opt, 'io_backend')} has type {backend}: choose disk, {known}")
         return keys, CachedReader(reader) if self.opt.get("cache") else reader
 
     def _choose(self, name: str, known: Sequence[str]) -> Any:
         value = self.opt.get(name, known[0])
         if value not in known:
-            raise InputError(f"{self._option(name)} is {value}: choose {' or '.join(known)}")
+            raise InputError(f"{option_name(self.opt, name)} is {value}: choose {' or '.join(known)}")
         return value
-
-    def _require(self, name: str) -> Any:
-        value = self.opt.get(name)
-        if value is None:
-            raise InputError(f"{self._option(name)} is not set: add it to the YAML file")
-        return value
-
-    def _option(self, name: str) -> str:
-        return f"datasets.{self.opt['phase']}.{name}"
 
 
 def _to_tensor(picture: np.ndarray) -> Tensor:

@@ -314,21 +314,6 @@ def test_lmdb_of_another_storage(split):
         DeblurPairDataset(options(split, "disk", dataroot=None, dataroot_lq=png, dataroot_gt=png))
 
 
-def change_value(path, key, value):
-    with lmdb.open(str(path), lock=False) as database, database.begin(write=True) as transaction:
-        transaction.delete(key.encode()) if value is None else transaction.put(key.encode(), value)
-
-
-def test_damage_is_found_before_anything_is_read(split):
-    path = split / "sharp_uncompressed.lmdb"
-    change_value(path, KEYS[3], b"x" * 2000)
-    with pytest.raises(InputError, match=r"'a/000004' has 2000 bytes, not the 2304 of 32x24 in meta_info\.txt"):
-        DeblurPairDataset(options(split, "uncompressed_lmdb"))
-    change_value(path, KEYS[3], None)
-    with pytest.raises(InputError, match=r"'a/000004' stands in meta_info\.txt but not in data\.mdb"):
-        DeblurPairDataset(options(split, "uncompressed_lmdb"))
-
-
 @pytest.mark.parametrize("backend", ["lmdb", "uncompressed_lmdb"])
 def test_sizes_are_compared_before_anything_is_read(split, backend):
     opt = options(split, backend, "train", gt_size=25)
@@ -343,7 +328,6 @@ def test_sizes_are_compared_before_anything_is_read(split, backend):
 
 
 def test_pictures_of_many_sizes(tmp_path):
-    """A crop reads its own rows, wherever LMDB has put the value."""
     generator = np.random.default_rng(0)
     sizes = [(1, 1), (7, 5), (16, 40), (33, 31), (128, 160), (300, 7)]
     pictures = {f"s/{n}": generator.integers(0, 256, (*size, 3), np.uint8) for n, size in enumerate(sizes)}

@@ -42,6 +42,19 @@ def test_hidden_files_and_loose_files_are_passed_over(split):
     assert len(find_pairs(split)) == 4
 
 
+def test_extension_in_capitals(tmp_path):
+    for kind in ("blur", "sharp"):
+        save(tmp_path / f"a/{kind}/000001.PNG")
+        save(tmp_path / f"a/{kind}/000002.png")
+        (tmp_path / f"a/{kind}/notes.txt").write_text("")
+    pairs = find_pairs(tmp_path)
+    assert [(pair.key, pair.blur.name) for pair in pairs] == [("a/000001", "000001.PNG"), ("a/000002", "000002.png")]
+    for kind in ("blur", "sharp"):
+        save(tmp_path / f"a/{kind}/000002.PNG")
+    with pytest.raises(InputError, match=r"a/blur/000002\.png and 000002\.PNG differ in their extension only"):
+        find_pairs(tmp_path)
+
+
 def test_missing_split_folder(tmp_path):
     with pytest.raises(InputError, match="nowhere is not a folder"):
         find_pairs(tmp_path / "nowhere")

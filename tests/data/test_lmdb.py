@@ -1,4 +1,5 @@
 import errno
+import json
 import signal
 import subprocess
 import sys
@@ -69,18 +70,38 @@ def test_png_files_are_stored_as_they_are_and_others_as_png(tmp_path):
     np.testing.assert_array_equal(decode_picture(values["b"], "b"), noise())
 
 
-def test_uncompressed_frames_are_raw_rgb_rows(tmp_path):
-    cv2.imwrite(str(tmp_path / "a.png"), noise())
+def test_uncompressed_frames_are_bands_of_raw_rgb_rows(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), noise(height=70))
     items = [("s/1", encode_png(noise(1, 8, 9))), ("a", tmp_path / "a.png")]
     write_image_lmdb(tmp_path / "x.lmdb", items, Storage("uncompressed", "blur_gamma"))
     values = stored(tmp_path / "x.lmdb")
-    assert values["a"] == noise()[..., ::-1].tobytes()
-    assert values["s/1"] == noise(1, 8, 9)[..., ::-1].tobytes()
+    rows = noise(height=70)[..., ::-1]
+    assert values == {
+        "a.0000": rows[:32].tobytes(),
+        "a.0001": rows[32:64].tobytes(),
+        "a.0002": rows[64:].tobytes(),
+        "s/1.0000": noise(1, 8, 9)[..., ::-1].tobytes(),
+    }
     text = (tmp_path / "x.lmdb/meta_info.txt").read_text()
-    assert text == "s/1.raw (8,9,3) uncompressed\na.raw (20,30,3) uncompressed\n"
+    assert text == "s/1.raw (8,9,3) uncompressed\na.raw (70,30,3) uncompressed\n"
     assert read_meta_info(tmp_path / "x.lmdb") == ["s/1", "a"]
-    assert read_sizes(tmp_path / "x.lmdb") == {"s/1": (8, 9), "a": (20, 30)}
+    assert read_sizes(tmp_path / "x.lmdb") == {"s/1": (8, 9), "a": (70, 30)}
     assert read_storage(tmp_path / "x.lmdb") == Storage("uncompressed", "blur_gamma")
+    described = json.loads((tmp_path / "x.lmdb/storage.json").read_text())
+    assert described == {"storage": "uncompressed", "blur": "blur_gamma", "rows_per_band": 32}
+
+
+def test_number_of_rows_comes_from_the_lmdb(tmp_path):
+    write_image_lmdb(tmp_path / "x.lmdb", [("a", encode_png(noise()))], Storage("uncompressed", rows_per_band=7))
+    assert [len(value) for value in stored(tmp_path / "x.lmdb").values()] == [630, 630, 540]
+    assert read_storage(tmp_path / "x.lmdb").rows_per_band == 7
+
+
+@pytest.mark.parametrize("encoding", ["png", "uncompressed"])
+def test_longest_key(tmp_path, encoding):
+    write_image_lmdb(tmp_path / "x.lmdb", [("s" * 506, encode_png(noise(height=40)))], Storage(encoding))
+    assert read_meta_info(tmp_path / "x.lmdb") == ["s" * 506]
+    assert {key.split(".")[0] for key in stored(tmp_path / "x.lmdb")} == {"s" * 506}
 
 
 def test_storage_of_lmdbs_that_do_not_say_it(tmp_path):
@@ -91,7 +112,11 @@ def test_storage_of_lmdbs_that_do_not_say_it(tmp_path):
         assert read_storage(path) == Storage(storage, None)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "3", "{}", '{"storage": "jpeg2000"}'])
+BAD_STORAGE = ["{", "[]", "3", "{}", '{"storage": "jpeg2000"}', '{"storage": "uncompressed"}']
+BAD_STORAGE += [f'{{"storage": "uncompressed", "rows_per_band": {rows}}}' for rows in ("null", '"many"', "0", "-32")]
+
+
+@pytest.mark.parametrize("content", BAD_STORAGE)
 def test_unreadable_storage(tmp_path, content):
     write_image_lmdb(tmp_path / "x.lmdb", [("a", encode_png(noise()))])
     (tmp_path / "x.lmdb/storage.json").write_text(content)
@@ -185,8 +210,8 @@ def test_existing_target_is_kept(tmp_path):
         ([], "no pictures to write"),
         ([("s/a.b", encode_png(noise()))], "cannot keep the name 's/a.b'"),
         ([("s/ä", encode_png(noise()))], "cannot keep the name 's/ä'"),
-        ([("", encode_png(noise()))], "must have 1 to 511 characters"),
-        ([("s" * 512, encode_png(noise()))], "must have 1 to 511 characters"),
+        ([("", encode_png(noise()))], "must have 1 to 506 characters"),
+        ([("s" * 507, encode_png(noise()))], "must have 1 to 506 characters"),
         ([("a", encode_png(noise())), ("a", encode_png(noise()))], "'a' comes twice"),
         ([("a", b"nothing")], "key 'a' is not a readable picture"),
     ],

@@ -115,7 +115,8 @@ def test_five_kills_change_nothing(gopro_root, tmp_path, storage):
         counts.append(pairs_counted(out))
         # What is there under a final name is complete at every moment.
         for folder in out.glob("*.lmdb"):
-            assert len(entries(folder)) == len((folder / "meta_info.txt").read_text().splitlines())
+            lines = (folder / "meta_info.txt").read_text().splitlines()
+            assert {key.split(b".")[0].decode() for key, _ in entries(folder)} == {line.split(".")[0] for line in lines}
     assert any(counts), "no kill fell into the writing"
     finish(start(gopro_root, out, storage))
     assert contents(out) == contents(tmp_path / "undisturbed")
