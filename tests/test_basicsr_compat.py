@@ -157,7 +157,7 @@ def test_worker_of_a_training_program(monkeypatch):
     assert not basicsr_compat.is_training_worker(), "some program that the training started"
     monkeypatch.setattr(sys, "orig_argv", ["python", "-c", "spawn", "--multiprocessing-fork"])
     assert basicsr_compat.is_training_worker()
-    monkeypatch.setenv(basicsr_compat.TRAINING_PROCESS_VARIABLE, "1")
+    monkeypatch.setenv(basicsr_compat.TRAINING_PROCESS_VARIABLE, "0")
     assert not basicsr_compat.is_training_worker(), "a worker of another program"
 
 
