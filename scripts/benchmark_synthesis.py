@@ -15,15 +15,12 @@ import cv2
 import torch
 
 from macr_plugin.basicsr_compat import DrawnIndex
-from macr_plugin.data import photos, synthetic_motion_blur_dataset
+from macr_plugin.data import synthetic_motion_blur_dataset
 from macr_plugin.data.device_rendering import with_rendered_blur
 from macr_plugin.data.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
 from macr_plugin.errors import one_line_errors
 
-STEPS = (
-    (photos, "read_photo"),
-    *((synthetic_motion_blur_dataset, name) for name in ("draw_camera_path", "render_pair")),
-)
+STEPS = tuple((synthetic_motion_blur_dataset, name) for name in ("read_photo", "draw_camera_path", "render_pair"))
 
 
 def main() -> None:

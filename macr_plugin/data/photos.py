@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -12,42 +11,6 @@ from macr_plugin.data.gopro import PICTURE_SUFFIXES, read_bytes
 from macr_plugin.errors import InputError
 
 PHOTO_SUFFIXES = PICTURE_SUFFIXES | {".webp"}
-
-
-class PhotoReader:
-    """Reads photographs from files.
-
-    Args:
-        files: Key -> file.
-    """
-
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        self._files = files
-
-    def name(self, key: str) -> str:
-        """Name a photograph for a message.
-
-        Args:
-            key: Its key.
-
-        Returns:
-            Its file.
-        """
-        return str(self._files[key])
-
-    def read(self, key: str) -> np.ndarray:
-        """Read a photograph.
-
-        Args:
-            key: Its key.
-
-        Returns:
-            uint8 array of shape (height, width, 3), RGB, sRGB-encoded.
-
-        Raises:
-            InputError: The file cannot be read or decoded.
-        """
-        return read_photo(self._files[key])[..., ::-1]
 
 
 def list_photos(folder: Path, recursive: bool) -> list[Path]:

@@ -6,7 +6,7 @@ an uncompressed picture is read only then, and only the bands of rows that hold 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ import lmdb
 import numpy as np
 
 from macr_plugin.basicsr_compat import lmdb_environments
-from macr_plugin.data.gopro import decode_picture, read_bytes
+from macr_plugin.data.gopro import decode_picture, read_picture
 from macr_plugin.data.lmdb import DATA_FILE, Encoding, band_key, read_sizes, read_storage
 from macr_plugin.errors import InputError
 
@@ -49,10 +49,12 @@ class FileReader:
 
     Args:
         files: Key -> file.
+        read_file: Reads one: uint8 array of shape (height, width, 3), BGR.
     """
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
+    def __init__(self, files: Mapping[str, Path], read_file: Callable[[Path], np.ndarray] = read_picture) -> None:
         self._files = files
+        self._read_file = read_file
 
     def name(self, key: str) -> str:
         """Name a picture for a message.
@@ -75,9 +77,9 @@ class FileReader:
             uint8 array of shape (height, width, 3), RGB.
 
         Raises:
-            InputError: The file cannot be read, or is no 8-bit colour picture.
+            InputError: The file cannot be read, or is no picture that ``read_file`` takes.
         """
-        return decode_picture(read_bytes(self._files[key]), self.name(key))[..., ::-1]
+        return self._read_file(self._files[key])[..., ::-1]
 
 
 class LmdbReader:

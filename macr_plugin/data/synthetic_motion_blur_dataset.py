@@ -25,8 +25,8 @@ from macr_plugin.data.motion_blur import (
     render_pair,
     subframe_count,
 )
-from macr_plugin.data.photos import PhotoReader, list_photos
-from macr_plugin.data.readers import ENCODINGS, CachedReader, Reader, open_lmdb
+from macr_plugin.data.photos import list_photos, read_photo
+from macr_plugin.data.readers import ENCODINGS, CachedReader, FileReader, Reader, open_lmdb
 from macr_plugin.errors import InputError
 
 # Neighbouring sub-frames are then less than a pixel apart. Five times as many change a picture by less than 8-bit
@@ -160,7 +160,7 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
         reader: Reader
         if backend == "disk":
             files = {file.relative_to(root).as_posix(): file for file in list_photos(root, recursive=True)}
-            keys, reader = list(files), PhotoReader(files)
+            keys, reader = list(files), FileReader(files, read_photo)
         elif backend in ENCODINGS:
             keys, reader = read_meta_info(root), open_lmdb(root, backend)
         else:

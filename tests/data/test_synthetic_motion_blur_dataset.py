@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 from macr_plugin.basicsr_compat import DrawnIndex
 from macr_plugin.data.device_rendering import with_rendered_blur
 from macr_plugin.data.lmdb import Storage, encode_png, write_image_lmdb
-from macr_plugin.data.photos import PhotoReader
+from macr_plugin.data.photos import read_photo
+from macr_plugin.data.readers import FileReader
 from macr_plugin.data.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
 from macr_plugin.errors import InputError
 
@@ -245,6 +246,6 @@ def test_unusable_photographs(dataset, photos, tmp_path):
 def test_grey_and_16_bit_photographs_become_8_bit_colour(tmp_path):
     cv2.imwrite(str(tmp_path / "deep.png"), textured().astype(np.uint16) * 257)
     cv2.imwrite(str(tmp_path / "grey.png"), textured()[..., 0])
-    reader = PhotoReader({name: tmp_path / f"{name}.png" for name in ("deep", "grey")})
+    reader = FileReader({name: tmp_path / f"{name}.png" for name in ("deep", "grey")}, read_photo)
     np.testing.assert_array_equal(reader.read("deep"), textured()[..., ::-1])
     np.testing.assert_array_equal(reader.read("grey"), textured()[..., [0, 0, 0]])
