@@ -82,8 +82,8 @@ class FileReader:
         return self._read_file(self._files[key])[..., ::-1]
 
 
-class LmdbReader:
-    """Reads pictures from an LMDB of PNG files, opened on the first read in each process and shared by all its readers.
+class LmdbFolder:
+    """An LMDB that pictures are read from, opened on the first read in each process and shared by all its readers.
 
     Args:
         path: The LMDB folder.
@@ -102,6 +102,14 @@ class LmdbReader:
             The LMDB and the key.
         """
         return f"{self._path}: '{key}'"
+
+
+class LmdbReader(LmdbFolder):
+    """Reads pictures from an LMDB of PNG files, opened on the first read in each process and shared by all its readers.
+
+    Args:
+        path: The LMDB folder.
+    """
 
     def read(self, key: str) -> np.ndarray:
         """Read a picture.
@@ -124,7 +132,7 @@ class LmdbReader:
         return decode_picture(data, self.name(key))[..., ::-1]
 
 
-class UncompressedLmdbReader:
+class UncompressedLmdbReader(LmdbFolder):
     """Reads parts of pictures from an LMDB of uncompressed pictures, shared by all its readers in a process.
 
     Of a frame the LMDB gives the bands that hold the wanted rows only, so that it may be larger than memory.
@@ -137,7 +145,7 @@ class UncompressedLmdbReader:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        super().__init__(path)
         self._sizes = read_sizes(path)
         self._rows_per_band = read_storage(path).rows_per_band
         expected = sum(-(-height // self._rows_per_band) for height, _ in self._sizes.values())
@@ -150,17 +158,6 @@ class UncompressedLmdbReader:
                 f"{path / DATA_FILE} holds {stored} bands of {self._rows_per_band} rows, not the {expected} of the "
                 f"pictures in meta_info.txt: recreate the LMDB"
             )
-
-    def name(self, key: str) -> str:
-        """Name a picture for a message.
-
-        Args:
-            key: Its key.
-
-        Returns:
-            The LMDB and the key.
-        """
-        return f"{self._path}: '{key}'"
 
     def read(self, key: str) -> StoredFrame:
         """Get ready to read parts of a picture.
