@@ -87,10 +87,13 @@ class LmdbFolder:
 
     Args:
         path: The LMDB folder.
+
+    Attributes:
+        path: The LMDB folder.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     def name(self, key: str) -> str:
         """Name a picture for a message.
@@ -101,7 +104,7 @@ class LmdbFolder:
         Returns:
             The LMDB and the key.
         """
-        return f"{self._path}: '{key}'"
+        return f"{self.path}: '{key}'"
 
 
 class LmdbReader(LmdbFolder):
@@ -124,7 +127,7 @@ class LmdbReader(LmdbFolder):
             InputError: The LMDB cannot be opened or read, lacks the key, or holds no 8-bit colour picture under it.
         """
         try:
-            data = lmdb_environments().get(str(self._path), key, **READING)
+            data = lmdb_environments().get(str(self.path), key, **READING)
         except lmdb.Error as error:
             raise InputError(f"{self.name(key)} cannot be read ({error}): recreate the LMDB") from error
         if data is None:
@@ -168,22 +171,22 @@ class UncompressedLmdbReader(LmdbFolder):
         Returns:
             The picture.
         """
-        return StoredFrame(self._path, key, (*self._sizes[key], 3), self._rows_per_band)
+        return StoredFrame(self, key, (*self._sizes[key], 3), self._rows_per_band)
 
 
 class StoredFrame:
     """A picture in an LMDB of uncompressed pictures.
 
     Args:
-        path: The LMDB folder.
+        folder: The LMDB.
         key: Key of the picture.
         shape: Its height, width and 3.
         rows_per_band: Its rows in one value.
     """
 
-    def __init__(self, path: Path, key: str, shape: tuple[int, int, int], rows_per_band: int) -> None:
+    def __init__(self, folder: LmdbFolder, key: str, shape: tuple[int, int, int], rows_per_band: int) -> None:
         self.shape = shape
-        self._path = path
+        self._folder = folder
         self._key = key
         self._rows_per_band = rows_per_band
 
@@ -205,17 +208,17 @@ class StoredFrame:
         bands = range(top // self._rows_per_band, -(-bottom // self._rows_per_band))
         keys = [band_key(self._key, number) for number in bands]
         try:
-            with lmdb_environments().values(str(self._path), keys, **READING) as values:
+            with lmdb_environments().values(str(self._folder.path), keys, **READING) as values:
                 # Copied in here, where the values are valid: the wanted columns only.
                 pixels = [self._pixels(number, value)[:, columns] for number, value in zip(bands, values, strict=True)]
                 joined = np.concatenate(pixels)
         except lmdb.Error as error:
-            raise InputError(f"{self._path}: '{self._key}' cannot be read ({error}): recreate the LMDB") from error
+            raise InputError(f"{self._folder.name(self._key)} cannot be read ({error}): recreate the LMDB") from error
         skipped = top - bands.start * self._rows_per_band
         return joined[skipped : skipped + bottom - top]
 
     def _pixels(self, number: int, value: memoryview | None) -> np.ndarray:
-        name = f"{self._path}: '{band_key(self._key, number)}'"
+        name = self._folder.name(band_key(self._key, number))
         if value is None:
             raise InputError(f"{name} is missing, a part of a picture in meta_info.txt: recreate the LMDB")
         height, width, channels = self.shape
