@@ -1,0 +1,1 @@
+"""Compares deblurring networks: quality, speed, memory and training, as pages that people look at."""
