@@ -138,6 +138,7 @@ def mend_training_program(check_options: Callable[[Options], None]) -> None:
     mend_resume()
     mend_worker_seeds()
     mend_sampler()
+    mend_cuda_prefetcher()
     mend_lmdb_environments()
     log_effective_batch()
 
@@ -510,6 +511,35 @@ def mend_sampler() -> None:
             return (DrawnIndex(draw % size, epoch, draw) for draw in draws)
 
     replace_everywhere(EnlargedSampler, DrawSampler)
+
+
+def mend_cuda_prefetcher() -> None:
+    """Keep a prefetched batch's memory until the step that uses it has ended.
+
+    BasicSR copies the next batch on a stream of its own, and the allocator gives the memory of the batch before to that
+    copy as soon as Python lets go of it, although the GPU may still be computing with it.
+    """
+    import torch
+    from basicsr.data.prefetch_dataloader import CUDAPrefetcher
+
+    if "record_stream" in CUDAPrefetcher.next.__code__.co_names:
+        return
+
+    class RecordingCUDAPrefetcher(CUDAPrefetcher):
+        """BasicSR's prefetcher, which tells the allocator who uses a batch."""
+
+        def next(self) -> dict[str, Any] | None:
+            """The batch that was copied meanwhile, None at the end of an epoch."""
+            step_stream = torch.cuda.current_stream()
+            step_stream.wait_stream(self.stream)
+            batch = self.batch
+            for value in (batch or {}).values():
+                if isinstance(value, torch.Tensor) and value.is_cuda:
+                    value.record_stream(step_stream)
+            self.preload()
+            return batch
+
+    replace_everywhere(CUDAPrefetcher, RecordingCUDAPrefetcher)
 
 
 class LmdbEnvironments:

@@ -32,7 +32,7 @@ KNOWN_KEYS = {
         *("total_iter", "warmup_iter", "ema_decay", "optim_g", "scheduler", "pixel_opt", "perceptual_opt"),
         *("scale_weights", "grad_clip_norm", "acceleration"),
     },
-    "train.acceleration": {"channels_last"},
+    "train.acceleration": {"precision", "channels_last", "compile", "cuda_graph"},
     "val": {"val_freq", "save_img", "suffix", "metrics", "pbar", "comparison_frames"},
     "logger": {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"},
     "DeblurPairDataset": DATASET_KEYS | {"dataroot", "dataroot_lq", "blur", "num_frames"},

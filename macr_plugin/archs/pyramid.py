@@ -21,7 +21,7 @@ def scale_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resample to a size, bilinearly, with an antialiasing filter where the picture shrinks.
+    """Resample to a size, bilinearly, with an antialiasing filter if the picture shrinks.
 
     Args:
         image: Shape (N, C, H, W).
@@ -30,9 +30,12 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         Shape (N, C, *size); the very same tensor when it has that size already.
     """
-    if tuple(image.shape[-2:]) == tuple(size):
+    height, width = image.shape[-2:]
+    if (height, width) == tuple(size):
         return image
-    return functional.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
+    # Where nothing shrinks the filter changes no value, but it has no deterministic gradient on a GPU.
+    shrinks = size[0] < height or size[1] < width
+    return functional.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=shrinks)
 
 
 def image_pyramid(image: Tensor, num_scales: int) -> list[Tensor]:

@@ -21,6 +21,16 @@ from tqdm import tqdm
 from macr_plugin.archs.pyramid import resize
 from macr_plugin.data.device_rendering import with_rendered_blur
 from macr_plugin.errors import InputError
+from macr_plugin.metrics.structural_similarity import at_least_float32
+from macr_plugin.models.acceleration import (
+    Acceleration,
+    Losses,
+    TrainingStep,
+    choose_acceleration,
+    keep_switches,
+    make_capturable,
+    set_float32_precision,
+)
 from macr_plugin.visualization import Picture, side_by_side, stack
 
 
@@ -37,13 +47,17 @@ class MultiScaleDeblurModel(SRModel):
       the finest picture only.
     * ``train.grad_clip_norm``: largest norm of the gradient over all parameters; by default it is not clipped.
     * ``train.optim_g.type``: ``Adam`` or ``AdamW``.
-    * ``train.acceleration.channels_last``: lay the pictures out channels last; by default as the dataset gives them.
+    * ``train.acceleration``: how the steps run; see
+      :func:`~macr_plugin.models.acceleration.choose_acceleration`. By default as PyTorch runs them by itself.
     * ``val.comparison_frames``: of how many frames a side-by-side picture (blurred, restored, sharp) is saved at each
       validation, evenly spaced; by default none.
 
     Args:
         opt: BasicSR's options.
     """
+
+    #: How the steps run; a test has no such options.
+    acceleration = Acceleration()
 
     def init_training_settings(self) -> None:
         """Set up losses, optimizers and the options of this class.
@@ -56,7 +70,27 @@ class MultiScaleDeblurModel(SRModel):
             raise InputError("train.scale_weights are all 0: give at least the first, the finest scale, a weight")
         self.grad_clip_norm: float | None = self.opt["train"].get("grad_clip_norm")
         self.last_validation: dict[str, int] = {}
+        self.acceleration = choose_acceleration(self.opt["train"].get("acceleration"), self.device)
+        set_float32_precision(self.acceleration.precision)
+        self.net_g.to(memory_format=self.acceleration.memory_format)
         super().init_training_settings()
+        if self.ema_decay > 0:
+            self.net_g_ema.to(memory_format=self.acceleration.memory_format)
+        self.training_step = TrainingStep(
+            self.acceleration,
+            self.restore_and_compare,
+            self.optimizer_g,
+            self.update_average,
+            self.grad_clip_norm,
+            self.device,
+            processes=self.opt["world_size"] if self.opt["dist"] and self.acceleration.averages_gradients else 1,
+        )
+
+    def setup_optimizers(self) -> None:
+        """Build the optimizers, and let them run as the acceleration needs."""
+        super().setup_optimizers()
+        for optimizer in self.optimizers:
+            make_capturable(optimizer, self.acceleration, self.device)
 
     def get_optimizer(self, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any) -> Any:
         """Build an optimizer; BasicSR 1.4.2 knows Adam only."""
@@ -77,8 +111,7 @@ class MultiScaleDeblurModel(SRModel):
             self.gt = self._to_device(data["gt"])
 
     def _to_device(self, pictures: Tensor) -> Tensor:
-        acceleration = (self.opt.get("train") or {}).get("acceleration") or {}
-        layout = torch.channels_last if acceleration.get("channels_last") else torch.preserve_format
+        layout = self.acceleration.memory_format
         pictures = pictures.to(self.device, non_blocking=True)
         if pictures.dtype != torch.uint8:
             return pictures.to(memory_format=layout)
@@ -86,28 +119,41 @@ class MultiScaleDeblurModel(SRModel):
         return pictures.to(torch.float32, memory_format=layout).div_(pictures.new_full((), 255, dtype=torch.float32))
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Take one training step on the pictures of ``feed_data``.
+        """Take one training step on the pictures of ``feed_data``, without waiting for the device.
 
         Args:
             current_iter: Not used; BasicSR passes it.
         """
-        self.optimizer_g.zero_grad()
-        pyramid = restore_pyramid(self.net_g, self.get_bare_model(self.net_g), self.lq)
-        self.output = pyramid[0]
-        total, losses = self.multi_scale_loss(pyramid)
-        total.backward()
-        if self.grad_clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.net_g.parameters(), self.grad_clip_norm)
-        self.optimizer_g.step()
-        self.log_dict = self.reduce_loss_dict(losses)
-        if self.ema_decay > 0:
-            self.model_ema(decay=self.ema_decay)
+        self.output, self.losses = self.training_step(self.lq, self.gt)
 
-    def multi_scale_loss(self, pyramid: Sequence[Tensor]) -> tuple[Tensor, OrderedDict[str, Tensor]]:
+    def get_current_log(self) -> OrderedDict[str, float]:
+        """Losses of the last step, averaged over the processes, all of which must ask; waits for the device."""
+        return self.reduce_loss_dict(self.losses)
+
+    def restore_and_compare(self, blurred: Tensor, sharp: Tensor) -> tuple[Tensor, Losses, Tensor]:
+        """Restore a batch and compare it with the sharp one.
+
+        Args:
+            blurred: Shape (N, 3, H, W), RGB in [0, 1].
+            sharp: Likewise.
+
+        Returns:
+            The loss to minimize, its parts for the log, and the finest restored pictures.
+        """
+        bare_net = self.get_bare_model(self.net_g)
+        net = bare_net if self.acceleration.averages_gradients else self.net_g
+        with self.acceleration.autocast(self.device):
+            pyramid = restore_pyramid(net, bare_net, blurred)
+        pyramid = [at_least_float32(picture) for picture in pyramid]
+        total, losses = self.multi_scale_loss(pyramid, sharp)
+        return total, losses, pyramid[0]
+
+    def multi_scale_loss(self, pyramid: Sequence[Tensor], sharp: Tensor) -> tuple[Tensor, OrderedDict[str, Tensor]]:
         """Weighted sum of the pixel losses of all scales, and the perceptual loss of the finest.
 
         Args:
             pyramid: Restored pictures, finest first.
+            sharp: What they should be, at the finest size.
 
         Returns:
             The sum, and its parts for the log: ``l_pix`` is the sum over the scales, ``l_pix_scale0`` the unweighted
@@ -123,43 +169,65 @@ class MultiScaleDeblurModel(SRModel):
                 f"returns {len(pyramid)} scale(s): give one weight for each, finest first"
             )
         losses: OrderedDict[str, Tensor] = OrderedDict()
-        total = self.gt.new_zeros(())
+        total = sharp.new_zeros(())
         if self.cri_pix:
             for scale, (weight, restored) in enumerate(zip(weights, pyramid, strict=True)):
                 if weight:
-                    loss = self.cri_pix(restored, resize(self.gt, (restored.shape[-2], restored.shape[-1])))
+                    loss = self.cri_pix(restored, resize(sharp, (restored.shape[-2], restored.shape[-1])))
                     losses[f"l_pix_scale{scale}"] = loss
                     total = total + weight * loss
             losses["l_pix"] = total
             losses.move_to_end("l_pix", last=False)
         if self.cri_perceptual:
-            for name, part in zip(("l_percep", "l_style"), self.cri_perceptual(pyramid[0], self.gt), strict=True):
+            for name, part in zip(("l_percep", "l_style"), self.cri_perceptual(pyramid[0], sharp), strict=True):
                 if part is not None:
                     losses[name] = part
                     total = total + part
         return total, losses
 
+    def update_average(self) -> None:
+        """Move the averaged weights, if there are any, after an update."""
+        if self.ema_decay > 0:
+            self.model_ema(self.ema_decay)
+
+    @torch.no_grad()
     def model_ema(self, decay: float = 0.999) -> None:
         """Move the averaged weights towards the current ones, and copy the buffers, which BasicSR leaves behind.
 
         Args:
             decay: Share of the average that is kept.
         """
-        super().model_ema(decay)
-        buffers = dict(self.get_bare_model(self.net_g).named_buffers())
-        for name, averaged in self.net_g_ema.named_buffers():
-            averaged.copy_(buffers[name])
+        net = self.get_bare_model(self.net_g)
+        averaged_weights = list(self.net_g_ema.parameters())
+        torch._foreach_mul_(averaged_weights, decay)
+        torch._foreach_add_(averaged_weights, list(net.parameters()), alpha=1 - decay)
+        for averaged, buffer in zip(self.net_g_ema.buffers(), net.buffers(), strict=True):
+            averaged.copy_(buffer)
 
     def test(self) -> None:
-        """Restore the pictures of ``feed_data`` with the averaged weights, or the current ones without an average."""
+        """Restore the pictures of ``feed_data`` with the averaged weights, or the current ones without an average.
+
+        Runs in the precision of the training, and never compiled: full frames come in many sizes.
+        """
         # The bare network: a DistributedDataParallel wrapper would wait for ranks that do not validate.
         net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
         was_training = net.training
         net.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.acceleration.autocast(self.device):
             output = net(self.lq)
-        self.output = output if isinstance(output, Tensor) else finest_first(output)[0]
+        self.output = at_least_float32(output if isinstance(output, Tensor) else finest_first(output)[0])
         net.train(was_training)
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Go on from a training state, whatever acceleration saved it.
+
+        Args:
+            resume_state: What :meth:`save_training_state` saved.
+        """
+        with keep_switches(self.optimizers):
+            super().resume_training(resume_state)
+        if resume_state.get("loss_scale"):
+            self.training_step.scaler.load_state_dict(resume_state["loss_scale"])
 
     def nondist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
         """Measure the restored pictures, and the blurred ones beside them, over a data loader of single frames.
@@ -296,6 +364,7 @@ class MultiScaleDeblurModel(SRModel):
             "iter": current_iter,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            "loss_scale": self.training_step.scaler.state_dict(),
         }
         save_atomically(state, Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
 

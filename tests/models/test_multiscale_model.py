@@ -3,7 +3,6 @@
 import copy
 import errno
 import logging
-from pathlib import Path
 
 import basicsr
 import cv2
@@ -19,9 +18,8 @@ from torch import nn
 from macr_plugin.archs.pyramid import resize
 from macr_plugin.errors import InputError
 from macr_plugin.models import multiscale_model
+from macr_plugin.models.acceleration import Acceleration
 from macr_plugin.models.multiscale_model import finest_first, frame_key, restore_pyramid
-
-SMALL_MACR = {"type": "MACR", "num_feat": 8, "num_blocks": 1, "branch_channels": 2}
 
 
 class OnePicture(nn.Module):
@@ -56,42 +54,6 @@ def extra_networks():
     del ARCH_REGISTRY._obj_map["OnePicture"], ARCH_REGISTRY._obj_map["CoarsestFirst"]
 
 
-@pytest.fixture
-def build(tmp_path):
-    def build(network=SMALL_MACR, is_train=True, **train):
-        opt = {
-            "name": "run",
-            "model_type": "MultiScaleDeblurModel",
-            "num_gpu": 0,
-            "dist": False,
-            "rank": 0,
-            "world_size": 1,
-            "is_train": is_train,
-            "network_g": network,
-            "path": {name: str(tmp_path / name) for name in ("models", "training_states", "visualization")},
-            "train": {
-                "optim_g": {"type": "Adam", "lr": 1e-3},
-                "scheduler": {"type": "MultiStepLR", "milestones": []},
-                "total_iter": 10,
-                "pixel_opt": {"type": "L1Loss"},
-                **train,
-            },
-            "val": {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}},
-        }
-        for path in opt["path"].values():
-            Path(path).mkdir(exist_ok=True)
-        torch.manual_seed(0)
-        return build_model(opt)
-
-    return build
-
-
-@pytest.fixture
-def batch():
-    generator = torch.Generator().manual_seed(1)
-    return {name: torch.rand(2, 3, 32, 40, generator=generator) for name in ("lq", "gt")}
-
-
 def test_a_step_equals_plain_pytorch(build, batch):
     """Bit for bit: the loss of every scale against the sharp picture of its size, Adam, nothing else."""
     model = build(pixel_opt={"type": "MACRLoss"}, optim_g={"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99]})
@@ -117,7 +79,7 @@ def test_scale_weights(build, batch):
     model = build(scale_weights=[1, 0.5, 0])
     model.feed_data(batch)
     pyramid = restore_pyramid(model.net_g, model.net_g, batch["lq"])
-    total, losses = model.multi_scale_loss(pyramid)
+    total, losses = model.multi_scale_loss(pyramid, batch["gt"])
     expected = [(picture - resize(batch["gt"], picture.shape[-2:])).abs().mean() for picture in pyramid]
     torch.testing.assert_close(total, expected[0] + 0.5 * expected[1])
     assert list(losses) == ["l_pix", "l_pix_scale0", "l_pix_scale1"]
@@ -160,7 +122,7 @@ def test_bytes_become_float_on_a_gpu():
     from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 
     model = object.__new__(multiscale_model.MultiScaleDeblurModel)
-    model.device, model.opt = torch.device("cuda"), {"train": {"acceleration": {"channels_last": True}}}
+    model.device, model.acceleration = torch.device("cuda"), Acceleration(channels_last=True)
     samples = [{name: picture[0] for name, picture in bytes_batch().items()}] * 4
     loader = torch.utils.data.DataLoader(samples, batch_size=2, pin_memory=True)
     prefetcher = CUDAPrefetcher(loader, {"num_gpu": 1})
