@@ -86,6 +86,20 @@ def test_torchrun(working_folder, tiny_options, run_python, module):
         assert iterations(output) == [7, 8, 9]
 
 
+def test_script_for_several_processes(working_folder, tiny_options, run_python):
+    script = str(REPOSITORY / "scripts" / "train_distributed.sh")
+    usage = subprocess.run(["bash", script], capture_output=True, text=True, check=False)
+    assert usage.returncode == 2
+    assert usage.stderr.startswith("Train with several processes")
+    options = tiny_options(train__total_iter=3)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable, "MASTER_PORT": "29517"}
+    command = ["bash", script, "2", options, "--auto_resume"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Effective batch: 2 per process x 2 process(es) = 4" in result.stdout + result.stderr
+    assert Path("experiments/tiny/models/net_g_3.pth").is_file()
+
+
 def test_script_of_a_checkout(working_folder, tiny_options, run_python):
     """``python basicsr/train.py`` in a clone of BasicSR, whose output stays in the clone."""
     checkout = working_folder / "BasicSR"
