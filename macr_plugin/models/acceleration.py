@@ -56,7 +56,8 @@ class Acceleration:
     def averages_gradients(self) -> bool:
         """Whether the step averages gradients over the processes itself instead of by DistributedDataParallel.
 
-        Its communication in the midst of the backward pass would break a compiled or captured step apart.
+        That one communicates in the midst of the backward pass, and holds on to parts of the autograd graph that belong
+        to another stream than a capture: neither a compiled nor a captured step would stay whole.
         """
         return self.compile or self.cuda_graph
 

@@ -56,8 +56,23 @@ class MultiScaleDeblurModel(SRModel):
         opt: BasicSR's options.
     """
 
-    #: How the steps run; a test has no such options.
-    acceleration = Acceleration()
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self.acceleration = Acceleration()
+        if opt["is_train"]:
+            device = torch.device("cuda" if opt["num_gpu"] else "cpu")
+            self.acceleration = choose_acceleration(opt["train"].get("acceleration"), device)
+            set_float32_precision(self.acceleration.precision)
+        super().__init__(opt)
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Take a network to the device, wrapped for data parallel training unless the step averages its gradients."""
+        net = net.to(memory_format=self.acceleration.memory_format)
+        if not (self.opt["dist"] and self.acceleration.averages_gradients):
+            return super().model_to_device(net)
+        net = net.to(self.device)
+        for value in net.state_dict().values():
+            torch.distributed.broadcast(value, src=0)
+        return net
 
     def init_training_settings(self) -> None:
         """Set up losses, optimizers and the options of this class.
@@ -70,9 +85,6 @@ class MultiScaleDeblurModel(SRModel):
             raise InputError("train.scale_weights are all 0: give at least the first, the finest scale, a weight")
         self.grad_clip_norm: float | None = self.opt["train"].get("grad_clip_norm")
         self.last_validation: dict[str, int] = {}
-        self.acceleration = choose_acceleration(self.opt["train"].get("acceleration"), self.device)
-        set_float32_precision(self.acceleration.precision)
-        self.net_g.to(memory_format=self.acceleration.memory_format)
         super().init_training_settings()
         if self.ema_decay > 0:
             self.net_g_ema.to(memory_format=self.acceleration.memory_format)
@@ -140,10 +152,8 @@ class MultiScaleDeblurModel(SRModel):
         Returns:
             The loss to minimize, its parts for the log, and the finest restored pictures.
         """
-        bare_net = self.get_bare_model(self.net_g)
-        net = bare_net if self.acceleration.averages_gradients else self.net_g
         with self.acceleration.autocast(self.device):
-            pyramid = restore_pyramid(net, bare_net, blurred)
+            pyramid = restore_pyramid(self.net_g, self.get_bare_model(self.net_g), blurred)
         pyramid = [at_least_float32(picture) for picture in pyramid]
         total, losses = self.multi_scale_loss(pyramid, sharp)
         return total, losses, pyramid[0]

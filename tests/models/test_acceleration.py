@@ -3,6 +3,7 @@
 import copy
 import functools
 import logging
+from unittest.mock import MagicMock
 
 import basicsr
 import pytest
@@ -367,6 +368,18 @@ def test_channels_last_reaches_weights_and_averages(build, batch):
     train(model, batch, 2)
     for net in (model.net_g, model.net_g_ema):
         assert net.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_other_threads_may_use_the_gpu_during_a_capture(monkeypatch):
+    """The thread that pins batches would break a capture in the global error mode."""
+    graph, recorder = MagicMock(), MagicMock()
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
+    monkeypatch.setattr(torch.cuda, "graph", recorder)
+    output, replay = acceleration.capture(lambda: "output")
+    recorder.assert_called_once_with(graph, capture_error_mode="thread_local")
+    assert output == "output"
+    replay()
+    graph.replay.assert_called_once_with()
 
 
 # ----------------------------------------------------------------------------------------------------------------------
