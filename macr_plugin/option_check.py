@@ -33,7 +33,7 @@ KNOWN_KEYS = {
         *("scale_weights", "grad_clip_norm", "acceleration"),
     },
     "train.acceleration": {"precision", "channels_last", "compile", "cuda_graph"},
-    "val": {"val_freq", "save_img", "suffix", "metrics", "pbar", "comparison_frames"},
+    "val": {"val_freq", "save_img", "suffix", "metrics", "pbar", "comparison_frames", "keep_best"},
     "logger": {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"},
     "DeblurPairDataset": DATASET_KEYS | {"dataroot", "dataroot_lq", "blur", "num_frames"},
     "SyntheticMotionBlurDataset": DATASET_KEYS | {"blur_extent", "averaging", "render_on"},
@@ -73,8 +73,12 @@ def _check_types_and_arguments(opt: Options) -> None:
     train = opt.get("train") or {}
     for key, block in _blocks(train, "", suffix="_opt"):
         _check_arguments(block, f"train.{key}", registry.LOSS_REGISTRY, "loss")
-    for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
+    val = opt.get("val") or {}
+    metrics = val.get("metrics") or {}
+    for name, metric in metrics.items():
         _require(metric.get("type"), registry.METRIC_REGISTRY.keys(), f"val.metrics.{name}.type", "metric")
+    if val.get("keep_best") is not None:
+        _require(val["keep_best"], metrics, "val.keep_best", "metric of val.metrics")
 
 
 def _check_uint8(opt: Options) -> None:

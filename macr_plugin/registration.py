@@ -7,7 +7,7 @@ from typing import Any
 
 
 def register_all() -> None:
-    """Add every class of the plugin to the BasicSR registry it belongs to; idempotent.
+    """Add every class and metric of the plugin to the BasicSR registry it belongs to; idempotent.
 
     A name that is taken by somebody else is skipped with a warning.
     """
@@ -18,20 +18,22 @@ def register_all() -> None:
     from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
     from macr_plugin.data.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
     from macr_plugin.losses.structural_loss import MACRLoss, MACRMSSSIMLoss, MACRSSIMLoss
+    from macr_plugin.metrics.psnr_ssim import calculate_psnr_on_device, calculate_ssim_3d, calculate_ssim_on_device
     from macr_plugin.models.multiscale_model import MultiScaleDeblurModel
 
-    for target, classes in (
+    for target, entries in (
         (registry.ARCH_REGISTRY, (MACR,)),
         (registry.LOSS_REGISTRY, (MACRLoss, MACRSSIMLoss, MACRMSSSIMLoss)),
         (registry.DATASET_REGISTRY, (DeblurPairDataset, SyntheticMotionBlurDataset)),
+        (registry.METRIC_REGISTRY, (calculate_psnr_on_device, calculate_ssim_on_device, calculate_ssim_3d)),
         (registry.MODEL_REGISTRY, (MultiScaleDeblurModel,)),
     ):
-        for entry in classes:
+        for entry in entries:
             _register_once(target, entry)
 
 
-def _register_once(target: Any, entry: type) -> None:
-    """Register a class under its name unless that name is taken."""
+def _register_once(target: Any, entry: Any) -> None:
+    """Register a class or function under its name unless that name is taken."""
     name = entry.__name__
     if name not in target:
         target.register(entry)

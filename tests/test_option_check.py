@@ -43,6 +43,7 @@ def put(opt, key, value):
         ("datasets.val.type", "DeblurPairs", "datasets.val.type: unknown dataset 'DeblurPairs': did you mean Deblur"),
         ("datasets.train.gtsize", 8, "datasets.train.gtsize: unknown key 'gtsize': did you mean gt_size?"),
         ("val.metrics.psnr.type", "psnr", "val.metrics.psnr.type: unknown metric 'psnr'"),
+        ("val.keep_best", "psrn", "val.keep_best: unknown metric of val.metrics 'psrn': did you mean psnr?"),
         ("train.ema_deacy", 0.9, "train.ema_deacy: unknown key 'ema_deacy': did you mean ema_decay?"),
         (
             "train.acceleration",
@@ -67,7 +68,8 @@ def test_mistakes_are_named(opt, key, value, message):
 
 def test_other_models_may_have_keys_of_their_own(opt):
     opt["model_type"] = "SRModel"
-    del opt["datasets"]["train"]["uint8"]
+    for dataset in opt["datasets"].values():
+        del dataset["uint8"]
     opt["train"]["their_key"] = 1
     check_options(opt)
 

@@ -18,6 +18,7 @@ in the forward and in the backward pass.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -102,6 +103,36 @@ def ssim(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tens
     return structural_similarity(prediction, target, max_levels=1, data_range=data_range).ssim
 
 
+def volume_ssim(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
+    """Compute SSIM with a window that spans the channels as well, as MATLAB's ``ssim`` of a colour picture does.
+
+    The window is an 11 x 11 x 11 Gaussian with sigma 1.5 over channels, rows and columns. The first and the last
+    channel are repeated outwards. Rows and columns are not: MATLAB repeats the border of the picture by 5 px, which is
+    left to the caller. Not differentiable.
+
+    Args:
+        prediction: Pictures of shape (N, C, H, W), floating, in the range [0, ``data_range``].
+        target: Pictures of the same shape.
+        data_range: The distance between black and white.
+
+    Returns:
+        SSIM of every picture, shape (N,), the mean over all channels and all positions where the window fits, in
+        float32, or in float64 if an input is float64.
+
+    Raises:
+        InputError: If the shapes differ or are not four-dimensional, if a dtype is not floating or if a side is below
+            11 px.
+    """
+    _check_pair(prediction, target)
+    level_count(prediction.shape[-2], prediction.shape[-1], 1)
+    with torch.no_grad(), torch.autocast(prediction.device.type, enabled=False):
+        first, second = at_least_float32(prediction), at_least_float32(target)
+        maps = torch.stack((first + second, first - second)).contiguous()
+        mean, variance = _local_moments(maps, _window_in_volume, (-3, -2, -1))
+        contrast = _deficit(variance, (_K2 * data_range) ** 2)
+        return _similarity(contrast, mean, data_range).mean((-3, -2, -1))
+
+
 def level_count(height: int, width: int, max_levels: int = 5) -> int:
     """Return the number of MS-SSIM levels for a picture size.
 
@@ -162,23 +193,22 @@ def _level_terms(maps: Tensor, levels: int, data_range: float) -> tuple[Tensor, 
     """
     similarities, terms = [], []
     for level in range(levels):
-        mean, variance = _local_moments(maps)
+        mean, variance = _local_moments(maps, _GaussianWindow.apply, (-2, -1))
         contrast = _deficit(variance, (_K2 * data_range) ** 2)
         terms.append(1 - contrast.mean((-2, -1)))
         if level in (0, levels - 1):
-            luminance = _deficit(mean.square(), (_K1 * data_range) ** 2)
-            similarities.append(1 - (contrast + luminance - contrast * luminance).mean((-2, -1)))
+            similarities.append(_similarity(contrast, mean, data_range).mean((-2, -1)))
         if level < levels - 1:
             maps = _halve(maps)
     return similarities[0], [*terms[:-1], similarities[-1]]
 
 
-def _local_moments(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the windowed mean and biased variance of (..., H, W) maps, each (..., H - 10, W - 10)."""
+def _local_moments(maps: Tensor, window: Callable[[Tensor], Tensor], dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return the mean and biased variance of (..., H, W) maps within a window over dims, each (..., H - 10, W - 10)."""
     # Neither moment depends on the offset, so its gradient is zero by construction and need not be computed.
-    offset = maps.detach().mean((-2, -1), keepdim=True)
+    offset = maps.detach().mean(dims, keepdim=True)
     centred = maps - offset
-    mean, mean_square = _GaussianWindow.apply(torch.stack((centred, centred.square())))
+    mean, mean_square = window(torch.stack((centred, centred.square())))
     return mean + offset, mean_square - mean.square()
 
 
@@ -186,6 +216,12 @@ def _deficit(moments: Tensor, constant: float) -> Tensor:
     """Return how much a factor of SSIM falls short of 1, from squared moments of the sum and of the difference."""
     of_sum, of_difference = moments
     return 2 * of_difference / (of_sum + of_difference + 2 * constant)
+
+
+def _similarity(contrast: Tensor, mean: Tensor, data_range: float) -> Tensor:
+    """Return the map of SSIM from the deficit in contrast and the means of the sum and of the difference."""
+    luminance = _deficit(mean.square(), (_K1 * data_range) ** 2)
+    return 1 - (contrast + luminance - contrast * luminance)
 
 
 def _halve(maps: Tensor) -> Tensor:
@@ -231,6 +267,27 @@ class _GaussianWindow(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return _spread_along(_spread_along(gradient, -1), -2)
+
+
+def _window_in_volume(maps: Tensor) -> Tensor:
+    """Apply the Gaussian window along rows, columns and channels, whose ends are repeated."""
+    mean = _window_along(_window_along(maps, -2), -1)
+    return _window_along(repeat_border(mean, -3), -3)
+
+
+def repeat_border(pictures: Tensor, dim: int) -> Tensor:
+    """Continue pictures by the radius of the window, 5, repeating what stands at the border.
+
+    Args:
+        pictures: A tensor of any shape and dtype.
+        dim: The dimension to continue at both ends.
+
+    Returns:
+        The tensor, longer by 10 along ``dim``.
+    """
+    size = pictures.shape[dim]
+    positions = torch.arange(-_WINDOW_RADIUS, size + _WINDOW_RADIUS, device=pictures.device)
+    return pictures.index_select(dim, positions.clamp(0, size - 1))
 
 
 def _window_along(maps: Tensor, dim: int) -> Tensor:

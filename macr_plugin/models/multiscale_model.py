@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import inspect
 import os
+import pickle
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
-from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from macr_plugin.archs.pyramid import resize
 from macr_plugin.data.device_rendering import with_rendered_blur
 from macr_plugin.errors import InputError
+from macr_plugin.files import whole_file
+from macr_plugin.metrics.psnr_ssim import to_uint8
 from macr_plugin.metrics.structural_similarity import at_least_float32
 from macr_plugin.models.acceleration import (
     Acceleration,
@@ -31,7 +33,10 @@ from macr_plugin.models.acceleration import (
     make_capturable,
     set_float32_precision,
 )
-from macr_plugin.visualization import Picture, side_by_side, stack
+from macr_plugin.models.validation import Measurement, Validator, share_buffers
+
+#: Under this key ``net_g_best.pth`` holds, beside the weights, what they achieved.
+BEST_KEY = "best"
 
 
 class MultiScaleDeblurModel(SRModel):
@@ -51,6 +56,11 @@ class MultiScaleDeblurModel(SRModel):
       :func:`~macr_plugin.models.acceleration.choose_acceleration`. By default as PyTorch runs them by itself.
     * ``val.comparison_frames``: of how many frames a side-by-side picture (blurred, restored, sharp) is saved at each
       validation, evenly spaced; by default none.
+    * ``val.keep_best``: name of the metric in ``val.metrics`` by which the best weights are kept as ``net_g_best.pth``,
+      measured on the first validation set, also across a resume; by default none are. ``better: lower`` in the metric's
+      options turns the order round.
+    * ``datasets.val.num_worker_per_gpu``: processes that read the frames of a validation ahead; by default 4 on a GPU
+      and none on a CPU.
 
     Args:
         opt: BasicSR's options.
@@ -239,21 +249,28 @@ class MultiScaleDeblurModel(SRModel):
         if resume_state.get("loss_scale"):
             self.training_step.scaler.load_state_dict(resume_state["loss_scale"])
 
+    @cached_property
+    def validator(self) -> Validator:
+        """What restores and measures the frames of a validation."""
+        return Validator(self.opt, self._restore_frame, self.device)
+
     def nondist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
-        """Measure the restored pictures, and the blurred ones beside them, over a data loader of single frames.
+        """Measure the restored frames, and the blurred ones beside them, over a whole data set.
 
         With ``save_img`` the pictures go to ``visualization/<scene>/<frame>/<frame>_<iteration>.png`` in training and
         ``visualization/<dataset>/<scene>/<frame>_<suffix>.png`` in a test.
 
         Args:
-            dataloader: Gives one frame at a time.
+            dataloader: Names the data set.
             current_iter: Iteration, or the name of the test run. The validation that BasicSR calls after training is
                 skipped if the last iteration has been validated already.
             tb_logger: TensorBoard writer or None.
             save_img: Whether to save every restored picture.
+
+        Raises:
+            InputError: If a picture or a checkpoint cannot be written, or a metric cannot measure a frame.
         """
         dataset_name = dataloader.dataset.opt["name"]
-        metrics = self.opt["val"].get("metrics") or {}
         if self.is_train:
             # BasicSR validates once more when training has ended and counts one iteration too many then.
             ended = current_iter > self.opt["train"]["total_iter"]
@@ -261,69 +278,49 @@ class MultiScaleDeblurModel(SRModel):
             if ended and self.last_validation.get(dataset_name) == current_iter:
                 return
             self.last_validation[dataset_name] = current_iter
-        compared = self._compared_indices(len(dataloader))
-        measured: list[tuple[dict[str, float], dict[str, float]]] = []
-        rows: list[Picture] = []
+        measured = self.validator.run(dataloader, current_iter, save_img)
+        if measured and measured[0].restored:
+            self.metric_results = mean_values([frame.restored for frame in measured])
+            if self.opt["rank"] == 0:
+                self._log_metrics(measured, dataset_name, current_iter, tb_logger)
 
-        for index, data in enumerate(tqdm(dataloader, unit="frame", disable=not self.opt["val"].get("pbar", False))):
-            blurred, restored, sharp = self._restore_frame(data)
-            key = frame_key(data["lq_path"][0], dataloader.dataset.opt.get("dataroot_lq"))
-            if save_img:
-                imwrite(restored, str(self._picture_path(key, dataset_name, current_iter)))
-            if sharp is None:
-                continue
-            restored_values, blurred_values = (measure(picture, sharp, metrics) for picture in (restored, blurred))
-            measured.append((restored_values, blurred_values))
-            if index in compared:
-                captions = (f"{key}: blurred{caption(blurred_values)}", f"restored{caption(restored_values)}", "sharp")
-                rows.append(side_by_side(dict(zip(captions, (blurred, restored, sharp), strict=True))))
+    def dist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
+        """Validate in all processes, each its share of the frames; BasicSR lets the first one work alone.
 
-        if rows:
-            name = f"{dataset_name}_comparison_{current_iter}.png"
-            imwrite(stack(rows), str(Path(self.opt["path"]["visualization"], name)))
-        if metrics and measured:
-            self._log_metrics(measured, dataset_name, current_iter, tb_logger)
+        Args:
+            dataloader: As for :meth:`nondist_validation`, like the other arguments.
+            current_iter: Iteration, or the name of the test run.
+            tb_logger: TensorBoard writer or None.
+            save_img: Whether to save every restored picture.
+        """
+        share_buffers(self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g))
+        self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
 
-    def _restore_frame(self, data: dict[str, Any]) -> tuple[Picture, Picture, Picture | None]:
-        """Blurred, restored and, where there is one, sharp picture, each (H, W, 3) uint8 BGR."""
+    def _restore_frame(self, data: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Blurred, restored and, where there is one, sharp picture, rounded to uint8 on the device."""
         self.feed_data(data)
         self.test()
-        sharp = tensor2img([self.gt.detach().cpu()]) if "gt" in data else None
-        pictures = tensor2img([self.lq.detach().cpu()]), tensor2img([self.output.detach().cpu()]), sharp
+        sharp = to_uint8(self.gt) if "gt" in data else None
+        versions = to_uint8(self.lq), to_uint8(self.output), sharp
         # A full frame is large: it shall not stay in memory while training goes on.
         for name in ("lq", "output", "gt"):
             self.__dict__.pop(name, None)
-        return pictures
-
-    def _compared_indices(self, num_frames: int) -> set[int]:
-        """Which frames the side-by-side picture shows, evenly spaced."""
-        num_compared = min(self.opt["val"].get("comparison_frames") or 0, num_frames)
-        return {position * num_frames // num_compared for position in range(num_compared)}
-
-    def _picture_path(self, key: str, dataset_name: str, current_iter: int | str) -> Path:
-        """Where a restored picture is saved."""
-        root, frame = Path(self.opt["path"]["visualization"]), Path(key).name
-        if self.is_train:
-            return root / key / f"{frame}_{current_iter}.png"
-        suffix = self.opt["val"].get("suffix") or self.opt["name"]
-        return root / dataset_name / Path(key).parent / f"{frame}_{suffix}.png"
+        return versions
 
     def _log_metrics(
-        self,
-        measured: Sequence[tuple[dict[str, float], dict[str, float]]],
-        dataset_name: str,
-        current_iter: int | str,
-        tb_logger: Any,
+        self, measured: Sequence[Measurement], dataset_name: str, current_iter: int | str, tb_logger: Any
     ) -> None:
         """Log the means over the frames, those of the blurred input beside them, and the best so far."""
         self._initialize_best_metric_results(dataset_name)
-        restored, blurred = zip(*measured, strict=True)
-        self.metric_results = {name: fmean(values[name] for values in restored) for name in restored[0]}
+        blurred_means = mean_values([frame.blurred for frame in measured])
         lines = [f"Validation {dataset_name}, {len(measured)} frames"]
         for name, value in self.metric_results.items():
-            self._update_best_metric_result(dataset_name, name, value, current_iter)
             best = self.best_metric_results[dataset_name][name]
-            blurred_value = fmean(values[name] for values in blurred)
+            improved = is_better(value, best)
+            self._update_best_metric_result(dataset_name, name, value, current_iter)
+            if improved and self._keeps_best(dataset_name, name):
+                self._save_best(dataset_name, name)
+            blurred_value = blurred_means[name]
             lines.append(
                 f"\t # {name}: {value:.4f}\tblurred input: {blurred_value:.4f}\tgain: {value - blurred_value:+.4f}"
                 f"\tBest: {best['val']:.4f} @ {best['iter']} iter"
@@ -331,6 +328,39 @@ class MultiScaleDeblurModel(SRModel):
             if tb_logger:
                 tb_logger.add_scalar(f"metrics/{dataset_name}/{name}", value, current_iter)
         get_root_logger().info("\n".join(lines))
+
+    def _initialize_best_metric_results(self, dataset_name: str) -> None:
+        """Start the record of a data set; BasicSR forgets at a resume what was best before it."""
+        if dataset_name in getattr(self, "best_metric_results", {}):
+            return
+        super()._initialize_best_metric_results(dataset_name)
+        for name, best in self.best_metric_results[dataset_name].items():
+            if self._keeps_best(dataset_name, name):
+                best.update(read_best(self._best_path, dataset_name, name))
+
+    def _keeps_best(self, dataset_name: str, metric: str) -> bool:
+        """Whether the best weights by this metric on this data set are kept: the first validation set decides."""
+        if not self.is_train or metric != self.opt["val"].get("keep_best"):
+            return False
+        datasets = self.opt["datasets"].items()
+        return dataset_name == next(options["name"] for phase, options in datasets if phase.startswith("val"))
+
+    @property
+    def _best_path(self) -> Path:
+        return Path(self.opt["path"]["models"], "net_g_best.pth")
+
+    def _save_best(self, dataset_name: str, metric: str) -> None:
+        """Save the validated weights as ``net_g_best.pth``, with what they achieved in the same file."""
+        best = self.best_metric_results[dataset_name][metric]
+        nets = {"params": self.net_g}
+        if hasattr(self, "net_g_ema"):
+            nets["params_ema"] = self.net_g_ema
+        weights = {key: self._weights(net) for key, net in nets.items()}
+        record = {"dataset": dataset_name, "metric": metric, "val": best["val"], "iter": best["iter"]}
+        save_atomically({**weights, BEST_KEY: record}, self._best_path)
+
+    def _weights(self, net: nn.Module) -> dict[str, Tensor]:
+        return {name: value.cpu() for name, value in self.get_bare_model(net).state_dict().items()}
 
     @master_only
     def save_network(
@@ -349,10 +379,7 @@ class MultiScaleDeblurModel(SRModel):
         """
         nets = net if isinstance(net, list) else [net]
         param_keys = param_key if isinstance(param_key, list) else [param_key]
-        weights = {
-            key: {name: value.cpu() for name, value in self.get_bare_model(single).state_dict().items()}
-            for single, key in zip(nets, param_keys, strict=True)
-        }
+        weights = {key: self._weights(single) for single, key in zip(nets, param_keys, strict=True)}
         name = f"{net_label}_{'latest' if current_iter == -1 else current_iter}.pth"
         save_atomically(weights, Path(self.opt["path"]["models"], name))
 
@@ -400,36 +427,39 @@ def finest_first(pyramid: Iterable[Tensor]) -> list[Tensor]:
     return sorted(pyramid, key=lambda picture: picture.shape[-2] * picture.shape[-1], reverse=True)
 
 
-def measure(picture: Picture, sharp: Picture, metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Compare a picture with the sharp one.
+def mean_values(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Average the figures of frames, name by name."""
+    return {name: fmean(figures[name] for figures in values) for name in values[0]}
+
+
+def is_better(value: float, best: Mapping[str, Any]) -> bool:
+    """Whether a figure beats BasicSR's record of the best one, ``val`` and ``better``."""
+    return value > best["val"] if best["better"] == "higher" else value < best["val"]
+
+
+def read_best(path: Path, dataset_name: str, metric: str) -> dict[str, Any]:
+    """Read what the weights of ``net_g_best.pth`` achieved.
 
     Args:
-        picture: (H, W, 3) uint8 BGR.
-        sharp: The same frame without blur.
-        metrics: ``val.metrics`` of the options.
+        path: The file; it need not be there.
+        dataset_name: Data set that is asked for.
+        metric: Name of the metric that is asked for.
 
     Returns:
-        Name of each metric -> its value.
+        ``val`` and ``iter``; nothing if there is no file, or it was the best by another metric or data set.
+
+    Raises:
+        InputError: If the file is damaged.
     """
-    return {name: calculate_metric({"img": picture, "img2": sharp}, metric) for name, metric in metrics.items()}
-
-
-def caption(values: Mapping[str, float]) -> str:
-    """Name the first metric of a picture and its value, with a comma in front; empty without metrics."""
-    return next((f", {name} {value:.2f}" for name, value in values.items()), "")
-
-
-def frame_key(path: str, dataroot: str | None) -> str:
-    """Name a frame ``scene/frame``, unique in its data set.
-
-    Args:
-        path: An LMDB key, which is such a name already, or the path of a picture file.
-        dataroot: Folder that the picture files are relative to.
-    """
-    picture = Path(path)
-    if dataroot is not None and picture.is_relative_to(dataroot):
-        picture = picture.relative_to(dataroot)
-    return (picture.parent / picture.stem).as_posix() if picture.suffix else picture.as_posix()
+    if not path.is_file():
+        return {}
+    try:
+        record = torch.load(path, map_location="cpu", weights_only=True).get(BEST_KEY, {})
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} is damaged (cut short?): delete it, the next validation writes it anew") from error
+    if (record.get("dataset"), record.get("metric")) != (dataset_name, metric):
+        return {}
+    return {"val": record["val"], "iter": record["iter"]}
 
 
 def save_atomically(content: Any, path: Path) -> None:
@@ -442,15 +472,7 @@ def save_atomically(content: Any, path: Path) -> None:
     Raises:
         InputError: If it cannot be written; what was at ``path`` is still there then.
     """
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except (OSError, RuntimeError) as error:
-        unfinished.unlink(missing_ok=True)
-        raise InputError(
-            f"{path} could not be written ({error}): free some disk space and resume with --auto_resume"
-        ) from error
+    with whole_file(path, "free some disk space and resume with --auto_resume") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import basicsr
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -98,6 +100,41 @@ def test_script_for_several_processes(working_folder, tiny_options, run_python):
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Effective batch: 2 per process x 2 process(es) = 4" in result.stdout + result.stderr
     assert Path("experiments/tiny/models/net_g_3.pth").is_file()
+
+
+@pytest.mark.parametrize("num_frames", [3, 5])
+def test_two_processes_validate_as_one(working_folder, tiny_options, run_python, num_frames):
+    """With a learning rate of 0, so that both runs have the same weights."""
+    changes = {
+        "datasets__val__num_frames": num_frames,
+        "datasets__val__num_worker_per_gpu": 1,
+        **{"train__total_iter": 3, "train__ema_decay": 0, "train__optim_g__lr": 0.0, "val__comparison_frames": 3},
+    }
+    options = tiny_options(**changes)
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29512"]
+    command = ["-m", "macr_plugin.train", "-opt", options, "--auto_resume"]
+    two_processes = [*torchrun, *command, "--launcher", "pytorch"]
+    one, two = Path("experiments/one"), Path("experiments/tiny")
+    for arguments in (command, two_processes):
+        status, output = run_python(*arguments)
+        assert status == 0, output
+        assert f"Validation demo-test, {num_frames} frames" in output
+        if arguments is command:
+            two.rename(one)
+    bests = [torch.load(run / "models" / "net_g_best.pth", weights_only=True)["best"] for run in (one, two)]
+    assert bests[0]["val"] == pytest.approx(bests[1]["val"], abs=1e-6)
+    pictures = sorted(path.relative_to(one) for path in one.rglob("*_3.png"))
+    assert len(pictures) == num_frames + 1
+    assert sorted(path.relative_to(two) for path in two.rglob("*_3.png")) == pictures
+    for picture in pictures:
+        assert np.array_equal(*(cv2.imread(str(run / picture)) for run in (one, two)))
+
+    tiny_options(**{**changes, "train__total_iter": 6})
+    before = (two / "models" / "net_g_best.pth").read_bytes()
+    status, output = run_python(*two_processes)
+    assert status == 0, output
+    assert iterations(output)[0] == 4
+    assert (two / "models" / "net_g_best.pth").read_bytes() == before, "no better than before the resume"
 
 
 def test_script_of_a_checkout(working_folder, tiny_options, run_python):

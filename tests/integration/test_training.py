@@ -44,7 +44,7 @@ def test_stock_command_trains_and_tests(working_folder, tiny_options, run_python
 
     run = Path("experiments/tiny")
     assert sorted(path.name for path in (run / "models").iterdir()) == [
-        *("net_g_3.pth", "net_g_6.pth", "net_g_9.pth", "net_g_latest.pth")
+        *("net_g_3.pth", "net_g_6.pth", "net_g_9.pth", "net_g_best.pth", "net_g_latest.pth")
     ]
     assert sorted(path.name for path in (run / "training_states").iterdir()) == ["3.state", "6.state", "9.state"]
     pictures = sorted(path.relative_to(run / "visualization").as_posix() for path in run.rglob("*_9.png"))

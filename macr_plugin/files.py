@@ -1,0 +1,36 @@
+"""Files that are complete or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from macr_plugin.errors import InputError
+
+
+@contextmanager
+def whole_file(path: Path, remedy: str) -> Iterator[BinaryIO]:
+    """Write a file beside its place and rename it once the body has ended.
+
+    Args:
+        path: Where it shall be; folders above it are made.
+        remedy: What the message advises when that fails.
+
+    Yields:
+        The file, open for writing bytes.
+
+    Raises:
+        InputError: If it cannot be written; what was at ``path`` is still there then.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("wb") as file:
+            yield file
+        unfinished.replace(path)
+    # torch.save reports a full disk as a RuntimeError.
+    except (OSError, RuntimeError) as error:
+        unfinished.unlink(missing_ok=True)
+        raise InputError(f"{path} could not be written ({error}): {remedy}") from error
