@@ -32,6 +32,8 @@ INSTALL_REQUIRES = [
     "opencv-python>=4.10",
     # Storage of the training pairs.
     "lmdb>=1.4",
+    # Fills in the benchmark's page, with everything escaped; torch needs it anyway.
+    "jinja2>=3.1",
     # YAML options.
     "pyyaml>=6",
     # Progress bars.

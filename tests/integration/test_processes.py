@@ -162,7 +162,7 @@ def test_other_prefetchers_fall_back_and_train(working_folder, tiny_options, run
 
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
 def test_install_and_uninstall(tmp_path, kind):
-    """The wheel and the editable wheel carry the .pth file, and uninstalling leaves nothing behind."""
+    """Both wheels carry the .pth file, the wheel the report's page too, and uninstalling leaves nothing behind."""
     source = tmp_path / "source"
     shutil.copytree(REPOSITORY, source, ignore=shutil.ignore_patterns(".git", ".venv*", "build", "*.egg-info", "dist"))
     build = f"from setuptools import build_meta; build_meta.build_{kind}({str(tmp_path)!r})"
@@ -176,6 +176,9 @@ def test_install_and_uninstall(tmp_path, kind):
     before = set(target.rglob("*"))
     subprocess.run([*pip, "install", "--no-deps", "--no-index", str(wheel)], check=True, capture_output=True)
     assert (packages / "macr_plugin.pth").is_file()
+    if kind == "wheel":
+        page = {"report.html", "report.css", "report.js"}
+        assert page <= {path.name for path in (packages / "macr_plugin" / "benchmark").iterdir()}
     probe = "import sys; print('macr_plugin.autoload' in sys.modules)"
     assert subprocess.run([python, "-c", probe], capture_output=True, text=True, check=True).stdout == "True\n"
     subprocess.run([*pip, "uninstall", "--yes", "macr-plugin"], check=True, capture_output=True)

@@ -1,0 +1,123 @@
+import pytest
+from made_up_results import FULL, TILED, frame_qualities, make_results, net, quality_of, timed
+
+from macr_plugin.benchmark.advice import advise, answer, join
+from macr_plugin.benchmark.comparison import pareto_front
+from macr_plugin.benchmark.results import EntryResult, Results, Training
+
+FIRST = frame_qualities(6.0, 1)
+
+
+def results_of(*entries, blurred=()):
+    return Results("title", "2021-07-15", {}, "data", list(blurred), list(entries))
+
+
+def test_fastest_net_that_is_not_separated_from_the_best_is_picked():
+    better = net("slow", 6.03, 1, None, 1_000_000, [timed(90)])
+    equal = net("quick", 6.0, 2, FIRST, 9_000_000, [timed(30)])
+    worse = net("crude", 3.0, 3, FIRST, 100_000, [timed(5)])
+    advice = advise(results_of(better, equal, worse))
+    assert [one.label for one in (advice.pick, advice.fastest, advice.smallest)] == ["quick", "crude", "crude"]
+    assert [one.label for one in advice.front] == ["crude", "quick", "slow"]
+    said = answer(results_of(better, equal, worse))
+    assert said.headline == "Use quick."
+    assert said.reasons[0].startswith("slow has the highest PSNR")
+    assert "is not separated from it and is the fastest" in said.reasons[0]
+
+
+def test_separated_best_is_picked_however_slow():
+    results = results_of(
+        net("slow", 6.0, 1, None, 9_000_000, [timed(900)]), net("quick", 5.0, 2, FIRST, 1_000_000, [timed(1)])
+    )
+    assert advise(results).pick.label == "slow"
+    assert "separated from that of every other net; quick comes next" in answer(results).reasons[0]
+    assert answer(results).reasons[1] == "quick and slow are each the best at their speed."
+
+
+def test_without_timings_the_smallest_of_equals_is_picked():
+    results = results_of(net("large", 6.0, 1, None, 9_000_000, []), net("small", 6.0, 2, FIRST, 1_000_000, []))
+    assert advise(results).pick.label == "small"
+    assert "the smallest" in answer(results).reasons[0]
+    assert [fact.name for fact in answer(results).facts] == ["Highest PSNR", "Fewest parameters"]
+
+
+@pytest.mark.parametrize(
+    ("slow_runs", "quick_runs", "pick"),
+    [
+        ([30.0, 31.0], [29.0, 30.1], "quick"),
+        ([30.0, 31.0], [29.0, 29.9], "slow"),
+        ([30.0], [29.0], "slow"),
+    ],
+    ids=["runs overlap", "runs are apart", "one run has no spread"],
+)
+def test_runs_that_overlap_do_not_separate_nets(slow_runs, quick_runs, pick):
+    def trained(label, gain, seed, milliseconds, runs):
+        training = Training(1000, 60.0, 2, list(range(len(runs))), runs)
+        return net(label, gain, seed, None, 1, [timed(milliseconds)], weights=None, training=training)
+
+    results = results_of(trained("slow", 6.0, 1, 90, slow_runs), trained("quick", 5.0, 2, 30, quick_runs))
+    assert advise(results).pick.label == pick
+    assert ("another seed" in answer(results).caveats[0]) == (len(slow_runs) == 1)
+
+
+def test_timing_at_another_precision_does_not_count_but_is_mentioned():
+    results = results_of(
+        net("one", 6.0, 1, None, 1_000_000, [timed(50), timed(7, "bf16", "cuda_graph")]),
+        net("two", 6.0, 2, FIRST, 1_000_000, [timed(40)]),
+    )
+    assert advise(results).fastest.label == "two"
+    assert "one takes only 7.00 ms in bf16, cuda_graph" in " ".join(answer(results).caveats)
+
+
+def test_protocols_and_settings_are_not_mixed():
+    results = results_of(
+        net("tiled", 9.0, 1, None, 1, [timed(1)], TILED),
+        net("one", 6.0, 1, None, 1_000_000, [timed(50), timed(0.1, size=(64, 64))]),
+        net("two", 5.0, 2, FIRST, 1_000_000, [timed(40)]),
+    )
+    advice = advise(results)
+    assert advice.protocol_id == FULL
+    assert (advice.best.label, advice.fastest.label) == ("one", "two")
+    assert (advice.setting.height, advice.setting.width) == (720, 1280)
+    assert "tiled: measured by another protocol" in " ".join(answer(results).caveats)
+
+
+@pytest.mark.parametrize("entries", [[], [EntryResult("only published")], [EntryResult("broken", "MACR", error="why")]])
+def test_nothing_measured_is_said(entries):
+    assert advise(results_of(*entries)) is None
+    assert answer(results_of(*entries)).headline == "No net's quality was measured."
+
+
+def test_single_net_is_not_compared():
+    said = answer(results_of(net("alone", 6.0, 1, None, 1_000_000, [timed(50)])))
+    assert said.headline == "alone is the only net measured."
+    assert said.reasons == []
+
+
+def test_nets_that_improve_nothing_are_not_recommended():
+    blurred = [quality_of(frame_qualities(8.0, 9))]
+    results = results_of(net("one", 6.0, 1, None, 1, []), net("two", 5.0, 2, FIRST, 1, []), blurred=blurred)
+    said = answer(results)
+    assert said.headline == "None of these nets improves the blurred pictures."
+    assert said.reasons == [
+        f"They have {blurred[0].psnr.mean:.2f} dB already, and after one, the best net, "
+        f"{results.entries[0].quality.psnr.mean:.2f} dB."
+    ]
+
+
+def test_weights_that_say_little_are_mentioned(tmp_path):
+    caveats = answer(make_results(tmp_path)).caveats
+    assert "RIDNet: trained here for 2000 iterations. More iterations may change the order." in caveats
+    assert "Failed: Restormer; the tables say why." in caveats
+    random = net("random", 6.0, 1, None, 1_000_000, [], weights=None)
+    assert answer(results_of(random)).caveats[0].startswith("random: no weights were loaded")
+
+
+def test_front_leaves_out_what_is_beaten_and_keeps_equals():
+    points = [(5, 30), (1, 20), (2, 20), (1, 19), (5, 30), (6, 30), (9, 31)]
+    assert pareto_front(points) == [1, 0, 4, 6]
+    assert pareto_front([]) == []
+
+
+def test_names_are_listed_as_in_a_sentence():
+    assert [join(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]

@@ -1,0 +1,69 @@
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+
+from macr_plugin.visualization import MARK, Box, detail_box, with_inset
+
+PHOTO = cv2.cvtColor(skimage.data.coffee(), cv2.COLOR_RGB2BGR)
+
+
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (123, 217), (320, 440)])
+def test_detail_is_found_where_alone_the_pictures_differ(top, left):
+    place = Box(top, left, 80, 160)
+    blurred = PHOTO.copy()
+    place.cut(blurred)[:] = cv2.GaussianBlur(place.cut(PHOTO), (0, 0), 4)
+    found = detail_box(blurred, PHOTO, (80, 160))
+    # The Laplacian sees one pixel beyond the edge.
+    assert abs(found.top - top) <= 1
+    assert abs(found.left - left) <= 1
+    assert found[2:] == (80, 160)
+
+
+def test_detail_is_the_best_of_all_places():
+    sharp, blurred = PHOTO[100:140, 200:260], cv2.blur(PHOTO, (9, 1))[100:140, 200:260]
+    grey = [cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32) for picture in (sharp, blurred)]
+    change = np.abs(cv2.Laplacian(grey[0], cv2.CV_32F, ksize=3) - cv2.Laplacian(grey[1], cv2.CV_32F, ksize=3))
+    sums = {(y, x): change[y : y + 10, x : x + 20].sum() for y in range(31) for x in range(41)}
+    assert detail_box(blurred, sharp, (10, 20)) == (*max(sums, key=sums.get), 10, 20)
+
+
+def test_equal_pictures_and_pictures_smaller_than_the_detail_have_one_too():
+    assert detail_box(PHOTO, PHOTO, (80, 160)) == (0, 0, 80, 160)
+    assert detail_box(PHOTO[:30, :40], PHOTO[:30, :40], (80, 160)) == (0, 0, 30, 40)
+
+
+def test_inset_repeats_the_pixels_of_the_detail_below_the_untouched_picture():
+    box = Box(50, 100, 80, 160)
+    shown = with_inset(PHOTO, box)
+    height, width = PHOTO.shape[:2]
+    assert shown.shape == (height + 4 + 3 * 80, width, 3)
+    inset = shown[height + 4 :, : 3 * 160]
+    inner = slice(6, -6)
+    np.testing.assert_array_equal(inset[::3, ::3][inner, inner], box.cut(PHOTO)[inner, inner])
+    np.testing.assert_array_equal(inset[2::3, 2::3][inner, inner], box.cut(PHOTO)[inner, inner])
+    assert (inset[0] == MARK).all()
+    changed = (shown[:height] != PHOTO).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    # A line of two pixels lies half a pixel outside.
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((50, 129, 100, 259), abs=1)
+    assert not changed[55:125, 105:255].any()
+
+
+def test_inset_as_wide_as_the_picture_is_not_enlarged():
+    assert with_inset(PHOTO[:40, :50], Box(0, 0, 40, 50)).shape == (40 + 4 + 40, 50, 3)
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 10, 20), Box(380, 570, 20, 30), Box(200, 300, 50, 50)])
+def test_window_holds_the_detail_and_stays_in_the_picture(box):
+    window = box.around((400, 600), (120, 160))
+    assert window[2:] == (120, 160)
+    assert 0 <= window.top <= box.top
+    assert box.top + box.height <= window.top + 120 <= 400
+    assert 0 <= window.left <= box.left
+    assert box.left + box.width <= window.left + 160 <= 600
+    np.testing.assert_array_equal(box.within(window).cut(window.cut(PHOTO)), box.cut(PHOTO))
+
+
+def test_window_larger_than_the_picture_is_the_picture():
+    assert Box(5, 5, 10, 10).around((40, 50), (480, 640)) == (0, 0, 40, 50)
