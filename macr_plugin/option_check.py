@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from macr_plugin.errors import InputError
@@ -19,7 +19,7 @@ DATASET_KEYS = {
     *("cache", "num_worker_per_gpu", "batch_size_per_gpu", "dataset_enlarge_ratio", "prefetch_mode"),
     *("num_prefetch_queue", "pin_memory", "persistent_workers"),
 }
-#: Keys that BasicSR or the plugin read below each block, for runs of the plugin's model class. Blocks that a class
+#: Keys that BasicSR or the plugin read below each block, for runs of ``MultiScaleDeblurModel``. Blocks that a class
 #: takes as arguments (networks, losses, optimizers, schedulers, metrics) are checked against that class instead.
 KNOWN_KEYS = {
     "": {
@@ -38,13 +38,22 @@ KNOWN_KEYS = {
     "DeblurPairDataset": DATASET_KEYS | {"dataroot", "dataroot_lq", "blur", "num_frames"},
     "SyntheticMotionBlurDataset": DATASET_KEYS | {"blur_extent", "averaging", "render_on"},
 }
+#: The same for each of the plugin's model classes.
+KNOWN_KEYS_OF_MODEL = {
+    "MultiScaleDeblurModel": KNOWN_KEYS,
+    "MultiScaleDeblurGANModel": {
+        **KNOWN_KEYS,
+        "train": KNOWN_KEYS["train"] | {"gan_opt", "optim_d", "net_d_iters", "net_d_init_iters"},
+    },
+}
 
 
 def check_options(opt: Options) -> None:
     """Check parsed BasicSR options as far as that is possible without building anything.
 
     Types must be registered, arguments of networks and losses must be taken by their classes, numbers must be numbers,
-    and a cosine schedule must cover the training. For the plugin's own model class unknown keys are refused everywhere.
+    and a cosine schedule must cover the training. For the plugin's own model classes unknown keys are refused
+    everywhere.
 
     Args:
         opt: What BasicSR's ``parse_options`` returned.
@@ -54,10 +63,11 @@ def check_options(opt: Options) -> None:
     """
     _check_types_and_arguments(opt)
     _check_uint8(opt)
-    if opt["model_type"] == "MultiScaleDeblurModel":
-        _check_known_keys(opt)
+    if opt["model_type"] in KNOWN_KEYS_OF_MODEL:
+        _check_known_keys(opt, KNOWN_KEYS_OF_MODEL[opt["model_type"]])
     else:
         _check_rendering(opt)
+    _check_discriminator(opt)
     _check_numbers(opt.get("train") or {}, "train")
     _check_schedule(opt.get("train") or {})
 
@@ -111,15 +121,30 @@ def _check_arguments(block: Options, key: str, registry: Any, kind: str) -> None
             _require(name, parameters, f"{key}.{name}", f"option of {block['type']}")
 
 
-def _check_known_keys(opt: Options) -> None:
+def _check_known_keys(opt: Options, known: Mapping[str, Collection[str]]) -> None:
     # "path" is left out: BasicSR takes any key there for a folder to make.
-    _check_keys((key for key in opt if not key.startswith("network_")), "")
+    _check_keys((key for key in opt if not key.startswith("network_")), known[""], "")
     for block in ("train", "val", "logger"):
-        _check_keys(opt.get(block) or {}, block)
-    _check_keys((opt.get("train") or {}).get("acceleration") or {}, "train.acceleration")
+        _check_keys(opt.get(block) or {}, known[block], f"{block}.")
+    _check_keys((opt.get("train") or {}).get("acceleration") or {}, known["train.acceleration"], "train.acceleration.")
     for phase, dataset in opt["datasets"].items():
-        if dataset["type"] in KNOWN_KEYS:
-            _check_keys(dataset, dataset["type"], f"datasets.{phase}.")
+        if dataset["type"] in known:
+            _check_keys(dataset, known[dataset["type"]], f"datasets.{phase}.")
+
+
+def _check_discriminator(opt: Options) -> None:
+    if opt["model_type"] != "MultiScaleDeblurGANModel" or not opt.get("train"):
+        return
+    for key, given in {
+        "network_d": opt.get("network_d"),
+        "train.gan_opt": opt["train"].get("gan_opt"),
+        "train.optim_d": opt["train"].get("optim_d"),
+    }.items():
+        if not given:
+            raise InputError(
+                f"{key} is missing: MultiScaleDeblurGANModel trains a discriminator: see "
+                "options/baselines/deepdeblur_gan_gopro.yml"
+            )
 
 
 def _check_rendering(opt: Options) -> None:
@@ -131,10 +156,9 @@ def _check_rendering(opt: Options) -> None:
             )
 
 
-def _check_keys(keys: Any, block: str, prefix: str | None = None) -> None:
-    prefix = prefix if prefix is not None else f"{block}." * bool(block)
+def _check_keys(keys: Iterable[str], known: Collection[str], prefix: str) -> None:
     for key in keys:
-        _require(key, KNOWN_KEYS[block], f"{prefix}{key}", "key")
+        _require(key, known, f"{prefix}{key}", "key")
 
 
 def _require(name: Any, known: Collection[str], key: str, kind: str) -> None:

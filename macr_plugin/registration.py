@@ -14,19 +14,22 @@ def register_all() -> None:
     # Here rather than above: these imports need torch, and the models need BasicSR, which may be what is importing us.
     from basicsr.utils import registry
 
+    from macr_plugin.archs.deepdeblur_arch import DeepDeblur, DeepDeblurDiscriminator
     from macr_plugin.archs.macr_arch import MACR
+    from macr_plugin.archs.srn_arch import SRNDeblurNet
     from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
     from macr_plugin.data.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
     from macr_plugin.losses.structural_loss import MACRLoss, MACRMSSSIMLoss, MACRSSIMLoss
     from macr_plugin.metrics.psnr_ssim import calculate_psnr_on_device, calculate_ssim_3d, calculate_ssim_on_device
+    from macr_plugin.models.multiscale_gan_model import MultiScaleDeblurGANModel
     from macr_plugin.models.multiscale_model import MultiScaleDeblurModel
 
     for target, entries in (
-        (registry.ARCH_REGISTRY, (MACR,)),
+        (registry.ARCH_REGISTRY, (MACR, DeepDeblur, DeepDeblurDiscriminator, SRNDeblurNet)),
         (registry.LOSS_REGISTRY, (MACRLoss, MACRSSIMLoss, MACRMSSSIMLoss)),
         (registry.DATASET_REGISTRY, (DeblurPairDataset, SyntheticMotionBlurDataset)),
         (registry.METRIC_REGISTRY, (calculate_psnr_on_device, calculate_ssim_on_device, calculate_ssim_3d)),
-        (registry.MODEL_REGISTRY, (MultiScaleDeblurModel,)),
+        (registry.MODEL_REGISTRY, (MultiScaleDeblurModel, MultiScaleDeblurGANModel)),
     ):
         for entry in entries:
             _register_once(target, entry)

@@ -44,10 +44,10 @@ mended = [
 print("mended", mended, FileClient._backends["lmdb"] is LmdbBackend)
 """
     )
-    assert "ARCH ['MACR']" in output
+    assert "ARCH ['DeepDeblur', 'DeepDeblurDiscriminator', 'MACR', 'SRNDeblurNet']" in output
     assert "LOSS ['MACRLoss', 'MACRMSSSIMLoss', 'MACRSSIMLoss']" in output
     assert "DATASET ['DeblurPairDataset', 'SyntheticMotionBlurDataset']" in output
-    assert "MODEL ['MultiScaleDeblurModel']" in output
+    assert "MODEL ['MultiScaleDeblurGANModel', 'MultiScaleDeblurModel']" in output
     assert "mended [] True" in output
 
 

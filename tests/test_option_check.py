@@ -120,3 +120,37 @@ def test_bytes_need_a_model_that_converts_them(opt):
         InputError, match=r"datasets\.train\.uint8: SRModel takes float pictures only: remove it, or set"
     ):
         check_options(opt)
+
+
+@pytest.fixture
+def adversarial():
+    return yaml.safe_load((OPTIONS / "baselines" / "deepdeblur_gan_gopro.yml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.net_d_iter", 2, "train.net_d_iter: unknown key 'net_d_iter': did you mean net_d_iters?"),
+        ("train.gan_opt.gan_typ", "wgan", "train.gan_opt.gan_typ: unknown option of GANLoss 'gan_typ': did you mean"),
+        ("network_d.num_fea", 8, "network_d.num_fea: unknown option of DeepDeblurDiscriminator 'num_fea'"),
+        ("network_d", None, "network_d is missing: MultiScaleDeblurGANModel trains a discriminator: see "),
+        ("train.gan_opt", None, "train.gan_opt is missing: MultiScaleDeblurGANModel trains a discriminator"),
+        ("train.optim_d", None, "train.optim_d is missing: MultiScaleDeblurGANModel trains a discriminator"),
+    ],
+)
+def test_mistakes_of_an_adversarial_training_are_named(adversarial, key, value, message):
+    put(adversarial, key, value)
+    with pytest.raises(InputError) as caught:
+        check_options(adversarial)
+    assert str(caught.value).startswith(message)
+
+
+def test_keys_of_an_adversarial_training_are_its_own(opt, adversarial):
+    put(opt, "train.gan_opt", adversarial["train"]["gan_opt"])
+    with pytest.raises(InputError, match=r"train\.gan_opt: unknown key 'gan_opt'"):
+        check_options(opt)
+
+
+def test_a_test_needs_no_discriminator(adversarial):
+    del adversarial["train"], adversarial["network_d"]
+    check_options(adversarial)

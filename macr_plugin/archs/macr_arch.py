@@ -178,7 +178,7 @@ class MACR(nn.Module):
         self.upsample2 = nn.ConvTranspose2d(num_feat, num_feat, 4, stride=2, padding=1)
         self.reconstruct = conv(num_feat, RGB_CHANNELS, 3)
         self.relu = nn.ReLU(inplace=True)
-        self.apply(_initialize)
+        self.apply(initialize_glorot)
 
     @property
     def minimum_size(self) -> int:
@@ -230,8 +230,12 @@ class MACR(nn.Module):
         return blurred + restored if self.global_skip else restored
 
 
-def _initialize(module: nn.Module) -> None:
-    """Set the initial weights of a convolution as TensorFlow does."""
+def initialize_glorot(module: nn.Module) -> None:
+    """Set the initial weights of a convolution as TensorFlow does: Glorot uniform, biases zero.
+
+    Args:
+        module: Any module; only a convolution is changed, so this goes to :meth:`torch.nn.Module.apply`.
+    """
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
