@@ -11,35 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from macr_plugin.archs.macr_arch import RGB_CHANNELS, conv
+from macr_plugin.archs.blocks import RGB_CHANNELS, ResidualBlock, conv
 from macr_plugin.archs.padding import check_minimum_size, crop_to_size, pad_to_multiple
 from macr_plugin.archs.pyramid import image_pyramid, scale_size
 from macr_plugin.errors import InputError
 
 #: Subtracted from the pictures before the first convolution and added after the last.
 MID_GREY = 0.5
-
-
-class DeepDeblurBlock(nn.Module):
-    """Residual block without normalisation and without a ReLU after the addition.
-
-    Args:
-        num_feat: Channels of input and output.
-        kernel_size: Kernel of both convolutions, odd.
-
-    Shape:
-        (N, num_feat, H, W) -> (N, num_feat, H, W)
-    """
-
-    def __init__(self, num_feat: int = 64, kernel_size: int = 5) -> None:
-        super().__init__()
-        self.conv1 = conv(num_feat, num_feat, kernel_size)
-        self.conv2 = conv(num_feat, num_feat, kernel_size)
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the residual of ``x``."""
-        return x + self.conv2(self.relu(self.conv1(x)))
 
 
 class DeepDeblur(nn.Module):
@@ -78,7 +56,7 @@ class DeepDeblur(nn.Module):
         def network(in_channels: int) -> nn.Sequential:
             return nn.Sequential(
                 conv(in_channels, num_feat, kernel_size),
-                *(DeepDeblurBlock(num_feat, kernel_size) for _ in range(num_blocks)),
+                *(ResidualBlock(num_feat, kernel_size) for _ in range(num_blocks)),
                 conv(num_feat, RGB_CHANNELS, kernel_size),
             )
 

@@ -1,4 +1,4 @@
-"""MACR, the multi-scale alternating connection residual network, and its two building blocks.
+"""MACR, the multi-scale alternating connection residual network, and the two building blocks that are its own.
 
 Chen Qingjiang, Hu Qiannan, Li Jinyang: "Image deblurring based on multi-scale alternating connection residual network",
 Optics and Precision Engineering 29(7):1686-1694, 2021. ``docs/paper.md`` lists what the paper states, what it leaves
@@ -7,23 +7,23 @@ open and what was chosen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from macr_plugin.archs.blocks import (
+    RGB_CHANNELS,
+    DenseConnectionBlock,
+    ResidualBlock,
+    ResidualDenseBlock,
+    conv,
+    initialize_glorot,
+)
 from macr_plugin.archs.padding import check_minimum_size, crop_to_size, pad_to_multiple
 from macr_plugin.archs.pyramid import image_pyramid, resize
 from macr_plugin.errors import InputError
-
-RGB_CHANNELS = 3
-
-
-def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
-    """Convolution whose output has the input's size divided by ``stride``."""
-    padding = dilation * (kernel_size - 1) // 2
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation)
 
 
 class MSRM(nn.Module):
@@ -125,25 +125,27 @@ class MACR(nn.Module):
 
     Args:
         num_feat: Channels of every convolution but those of the MSRM branches. Stated: 64.
-        num_blocks: Number of ACRBs. Open in the paper.
+        num_blocks: Number of blocks in the backbone. Open in the paper.
         num_scales: Number of scales, full resolution included. Stated: 3; Table 5 compares 1, 2 and 3.
-        dilations: Dilations of the ACRBs' second operations. Stated: 2, 3, 4.
+        dilations: Dilations of the ACRBs' second operations; other blocks have none. Stated: 2, 3, 4.
         branch_channels: Channels of each MSRM branch. Stated: 16.
         num_msrm: Number of MSRMs, all at full size, before the first stride. Open in the paper.
         skip_connections: Add the encoder's features to the decoder's at half and full size. Open in the paper.
         global_skip: Add the blurred picture of a scale to the last convolution's output. Open in the paper, which only
             says that a residual model is used.
-        fuse_inputs: What each ACRB's last convolution sees, ``"second"`` or ``"all"``. Open in the paper; see
-            :class:`ACRB`.
+        fuse_inputs: What each ACRB's last convolution sees, ``"second"`` or ``"all"``; other blocks ignore it. Open in
+            the paper; see :class:`ACRB`.
+        block: What the backbone is stacked from: ``"acrb"``, ``"resblock"``, ``"dcb"`` or ``"rdb"``, which Table 6
+            compares; see ``macr_plugin.archs.blocks``. Stated: ACRB.
 
     Shape:
         (N, 3, H, W) RGB in [0, 1] -> (N, 3, H, W), unclipped, for any H and W from :attr:`minimum_size` up.
 
     Raises:
-        InputError: If ``num_scales`` or ``num_blocks`` is below 1, or a picture is too small.
+        InputError: If ``num_scales`` or ``num_blocks`` is below 1, ``block`` is unknown, or a picture is too small.
 
     The default has 4,006,915 parameters. Weights start Glorot uniform and biases at zero, the default of the TensorFlow
-    that the authors used.
+    that the authors used; the second convolution of a residual block starts at a tenth of that.
     """
 
     #: Product of the strides inside one scale: what its height and width are padded to.
@@ -160,11 +162,21 @@ class MACR(nn.Module):
         skip_connections: bool = False,
         global_skip: bool = True,
         fuse_inputs: Literal["second", "all"] = "second",
+        block: Literal["acrb", "resblock", "dcb", "rdb"] = "acrb",
     ) -> None:
         super().__init__()
         for name, value in {"num_scales": num_scales, "num_blocks": num_blocks}.items():
             if value < 1:
                 raise InputError(f"network_g.{name} of MACR is at least 1, not {value}")
+        blocks: dict[str, Callable[[], nn.Module]] = {
+            "acrb": lambda: ACRB(num_feat, dilations, fuse_inputs),
+            "resblock": lambda: ResidualBlock(num_feat),
+            "dcb": lambda: DenseConnectionBlock(num_feat),
+            "rdb": lambda: ResidualDenseBlock(num_feat),
+        }
+        # Not the dictionary itself: a list from the YAML file has no hash.
+        if block not in list(blocks):
+            raise InputError(f"network_g.block of MACR is one of {', '.join(blocks)}, not {block!r}")
         self.num_scales = num_scales
         self.skip_connections = skip_connections
         self.global_skip = global_skip
@@ -173,12 +185,13 @@ class MACR(nn.Module):
         self.msrm = nn.Sequential(*(MSRM(num_feat, branch_channels) for _ in range(num_msrm)))
         self.conv2 = conv(num_feat, num_feat, 3, stride=2)
         self.conv3 = conv(num_feat, num_feat, 3, stride=2)
-        self.blocks = nn.Sequential(*(ACRB(num_feat, dilations, fuse_inputs) for _ in range(num_blocks)))
+        self.blocks = nn.Sequential(*(blocks[block]() for _ in range(num_blocks)))
         self.upsample1 = nn.ConvTranspose2d(num_feat, num_feat, 4, stride=2, padding=1)
         self.upsample2 = nn.ConvTranspose2d(num_feat, num_feat, 4, stride=2, padding=1)
         self.reconstruct = conv(num_feat, RGB_CHANNELS, 3)
         self.relu = nn.ReLU(inplace=True)
         self.apply(initialize_glorot)
+        self.apply(_begin_near_identity)
 
     @property
     def minimum_size(self) -> int:
@@ -230,13 +243,11 @@ class MACR(nn.Module):
         return blurred + restored if self.global_skip else restored
 
 
-def initialize_glorot(module: nn.Module) -> None:
-    """Set the initial weights of a convolution as TensorFlow does: Glorot uniform, biases zero.
+def _begin_near_identity(module: nn.Module) -> None:
+    """Take the residual of a residual block down to a tenth.
 
-    Args:
-        module: Any module; only a convolution is changed, so this goes to :meth:`torch.nn.Module.apply`.
+    Fifty of them cost what 8 ACRBs cost, and would otherwise start out multiplying the features by some 40,000.
     """
-    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    if isinstance(module, ResidualBlock):
+        with torch.no_grad():
+            module.conv2.weight.mul_(0.1)

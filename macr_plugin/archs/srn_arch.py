@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from macr_plugin.archs.deepdeblur_arch import DeepDeblurBlock
-from macr_plugin.archs.macr_arch import RGB_CHANNELS, conv, initialize_glorot
+from macr_plugin.archs.blocks import RGB_CHANNELS, ResidualBlock, conv, initialize_glorot
 from macr_plugin.archs.padding import check_minimum_size, crop_to_size, pad_to_multiple
 from macr_plugin.archs.pyramid import image_pyramid, resize, scale_size
 from macr_plugin.errors import InputError
@@ -38,7 +37,7 @@ class EncoderBlock(nn.Sequential):
         super().__init__(
             conv(in_channels, out_channels, KERNEL_SIZE, stride),
             nn.ReLU(inplace=True),
-            *(DeepDeblurBlock(out_channels, KERNEL_SIZE) for _ in range(num_blocks)),
+            *(ResidualBlock(out_channels, KERNEL_SIZE) for _ in range(num_blocks)),
         )
 
 
@@ -56,7 +55,7 @@ class DecoderBlock(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int, num_blocks: int) -> None:
         super().__init__(
-            *(DeepDeblurBlock(in_channels, KERNEL_SIZE) for _ in range(num_blocks)),
+            *(ResidualBlock(in_channels, KERNEL_SIZE) for _ in range(num_blocks)),
             nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1),
             nn.ReLU(inplace=True),
         )
@@ -149,7 +148,7 @@ class SRNDeblurNet(nn.Module):
         self.decoder3 = DecoderBlock(4 * num_feat, 2 * num_feat, num_blocks)
         self.decoder2 = DecoderBlock(2 * num_feat, num_feat, num_blocks)
         self.decoder1 = nn.Sequential(
-            *(DeepDeblurBlock(num_feat, KERNEL_SIZE) for _ in range(num_blocks)),
+            *(ResidualBlock(num_feat, KERNEL_SIZE) for _ in range(num_blocks)),
             conv(num_feat, RGB_CHANNELS, KERNEL_SIZE),
         )
         self.apply(initialize_glorot)

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from cost import cost_of
+from overfitting import gain_after_overfitting
 from torch import nn
 
 from macr_plugin.archs import ACRB, MACR, MSRM
@@ -62,6 +64,19 @@ def test_state_dict_holds_the_tables(default_net):
     }
 
 
+def test_state_dict_keys_are_those_of_the_first_release():
+    """Checkpoints written before the backbone's block became an option."""
+    modules = [
+        *("conv1", "conv2", "conv3", "upsample1", "upsample2", "reconstruct", "msrm.0.fuse"),
+        *(f"msrm.0.branches.{branch}" for branch in range(4)),
+        *(f"blocks.{block}.fuse" for block in range(8)),
+        *(f"blocks.{block}.{kind}.{pair}" for block in range(8) for kind in ("first", "second") for pair in range(3)),
+    ]
+    with torch.device("meta"):
+        keys = MACR().state_dict().keys()
+    assert set(keys) == {f"{module}.{kind}" for module in modules for kind in ("weight", "bias")}
+
+
 @pytest.mark.parametrize(
     ("net", "parameters"),
     [
@@ -97,12 +112,38 @@ def test_multiply_accumulates_at_256(default_net):
     assert total / 1e9 == pytest.approx(33.5, abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("options", "parameters", "giga_multiply_accumulates"),
+    [
+        ({"num_scales": 1}, 4_006_915, 25.52),
+        ({"num_scales": 2}, 4_006_915, 31.90),
+        ({"num_scales": 3}, 4_006_915, 33.50),
+        ({"num_scales": 1, "block": "resblock"}, 924_163, 12.91),
+        ({"num_scales": 1, "block": "dcb"}, 1_539_075, 15.42),
+        ({"num_scales": 1, "block": "rdb"}, 11_249_667, 55.18),
+    ],
+    ids=["1-scale", "2-scales", "3-scales", "resblock", "dcb", "rdb"],
+)
+def test_cost_of_the_ablations(options, parameters, giga_multiply_accumulates):
+    counted, multiply_accumulates = cost_of(lambda: MACR(**options))
+    assert counted == parameters
+    assert multiply_accumulates / 1e9 == pytest.approx(giga_multiply_accumulates, abs=0.005)
+
+
 @pytest.mark.parametrize("size", [(16, 16), (16, 61), (17, 31), (33, 50), (64, 64), (101, 67), (18, 130)])
 @torch.no_grad()
 def test_every_size_is_kept(small_net, size):
     pyramid = small_net(torch.rand(2, 3, *size), all_scales=True)
     expected = [(-(-size[0] // 2**scale), -(-size[1] // 2**scale)) for scale in range(3)]
     assert [tuple(picture.shape) for picture in pyramid] == [(2, 3, *scale_size) for scale_size in expected]
+
+
+@pytest.mark.parametrize("block", ["resblock", "dcb", "rdb"])
+@torch.no_grad()
+def test_every_size_is_kept_whatever_the_block(block):
+    net = MACR(num_feat=8, num_blocks=2, branch_channels=2, block=block)
+    for size in ((16, 16), (17, 31), (101, 67)):
+        assert net(torch.rand(1, 3, *size)).shape == (1, 3, *size)
 
 
 @torch.no_grad()
@@ -192,7 +233,13 @@ def test_residual_model_with_zero_weights_returns_its_input():
     assert torch.equal(net(picture), torch.zeros_like(picture))
 
 
-@pytest.mark.parametrize("options", [{}, {"skip_connections": True}, {"fuse_inputs": "all"}, {"num_msrm": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({}, {"skip_connections": True}, {"fuse_inputs": "all"}, {"num_msrm": 2}),
+        *({"block": "resblock"}, {"block": "dcb"}, {"block": "rdb"}),
+    ],
+)
 def test_gradient_reaches_every_parameter(options):
     torch.manual_seed(0)
     net = MACR(num_feat=8, num_blocks=2, branch_channels=2, **options)
@@ -212,7 +259,13 @@ def test_options_change_the_network():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"num_scales": 0}, "num_scales"), ({"num_blocks": 0}, "num_blocks"), ({"fuse_inputs": "both"}, "fuse_inputs")],
+    [
+        ({"num_scales": 0}, "num_scales"),
+        ({"num_blocks": 0}, "num_blocks"),
+        ({"fuse_inputs": "both"}, "fuse_inputs"),
+        ({"block": "ACRB"}, "network_g.block of MACR is one of acrb, resblock, dcb, rdb, not 'ACRB'"),
+        ({"block": ["acrb"]}, "network_g.block"),
+    ],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(InputError, match=message):
@@ -224,6 +277,24 @@ def test_initial_weights_are_glorot_uniform():
     bound = (6 / (16 * 9 + 16 * 9)) ** 0.5
     assert weight.abs().max() <= bound
     assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
+@torch.no_grad()
+def test_a_deep_stack_of_residual_blocks_starts_near_the_identity():
+    """As many as cost what 8 ACRBs cost. Plain Glorot weights would multiply the features by tens of thousands."""
+    torch.manual_seed(0)
+    blocks = MACR(num_feat=16, num_blocks=50, block="resblock").blocks
+    x = torch.randn(1, 16, 24, 24)
+    assert blocks(x).std() < 2 * x.std()
+
+
+@pytest.mark.parametrize(
+    ("block", "num_scales"), [("acrb", 1), ("acrb", 2), ("acrb", 3), ("resblock", 1), ("dcb", 1), ("rdb", 1)]
+)
+def test_overfits_one_crop(block, num_scales):
+    torch.manual_seed(0)
+    net = MACR(num_feat=16, num_blocks=2, branch_channels=4, num_scales=num_scales, block=block)
+    assert gain_after_overfitting(net, iterations=120, learning_rate=1e-3) > 1
 
 
 def test_padding_is_undone_and_replicates_the_border():

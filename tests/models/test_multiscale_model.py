@@ -170,6 +170,17 @@ def test_ema_averages_weights_and_copies_buffers(build, batch):
     assert model.net_g_ema.norm.num_batches_tracked == 1
 
 
+@pytest.mark.parametrize("block", ["acrb", "resblock", "dcb", "rdb"])
+def test_ema_follows_whatever_the_block(build, batch, block):
+    model = build({"type": "MACR", "num_feat": 8, "num_blocks": 1, "block": block}, ema_decay=0.75)
+    before = copy.deepcopy(model.net_g.state_dict())
+    model.feed_data(batch)
+    model.optimize_parameters(1)
+    after = model.net_g.state_dict()
+    for name, averaged in model.net_g_ema.state_dict().items():
+        torch.testing.assert_close(averaged, 0.75 * before[name] + 0.25 * after[name])
+
+
 class Frames(torch.utils.data.Dataset):
     """The frames of a validation set."""
 
