@@ -62,6 +62,36 @@ def check_options(opt: Options) -> None:
     _check_schedule(opt.get("train") or {})
 
 
+def check_keys(keys: Collection[Any], known: Collection[str], prefix: str = "") -> None:
+    """Refuse keys that nothing reads.
+
+    Args:
+        keys: Keys of a block of an option file.
+        known: Those that are read.
+        prefix: Where the block stands, such as ``datasets.train.``.
+
+    Raises:
+        InputError: Naming the first unknown key, with the nearest right one.
+    """
+    for key in keys:
+        _require(key, known, f"{prefix}{key}", "key")
+
+
+def check_network(network: Options, key: str) -> None:
+    """Check that a network is registered and that its class takes the arguments given.
+
+    Args:
+        network: ``type`` and the arguments.
+        key: Where the block stands, such as ``network_g``.
+
+    Raises:
+        InputError: Naming the key at fault, with the nearest right one.
+    """
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    _check_arguments(network, key, ARCH_REGISTRY, "network")
+
+
 def _check_types_and_arguments(opt: Options) -> None:
     from basicsr.utils import registry
 

@@ -15,13 +15,14 @@ def register_all() -> None:
     from basicsr.utils import registry
 
     from macr_plugin.archs.macr_arch import MACR
+    from macr_plugin.archs.spandrel_arch import SpandrelNet
     from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
     from macr_plugin.data.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
     from macr_plugin.losses.structural_loss import MACRLoss, MACRMSSSIMLoss, MACRSSIMLoss
     from macr_plugin.models.multiscale_model import MultiScaleDeblurModel
 
     for target, classes in (
-        (registry.ARCH_REGISTRY, (MACR,)),
+        (registry.ARCH_REGISTRY, (MACR, SpandrelNet)),
         (registry.LOSS_REGISTRY, (MACRLoss, MACRSSIMLoss, MACRMSSSIMLoss)),
         (registry.DATASET_REGISTRY, (DeblurPairDataset, SyntheticMotionBlurDataset)),
         (registry.MODEL_REGISTRY, (MultiScaleDeblurModel,)),
