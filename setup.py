@@ -63,6 +63,12 @@ EXTRAS_REQUIRE = {
         # Plots of the report.
         "matplotlib>=3.7",
     ],
+    "noncommercial": [
+        # Restormer, MPRNet, MIRNet2 and M3SNet: the package is MIT, these networks are under their authors' Academic
+        # Public License, which does not allow commercial use.
+        "spandrel>=0.4",
+        "spandrel_extra_arches>=0.2",
+    ],
     "export": [
         # Writes and checks ONNX files.
         "onnx>=1.16",

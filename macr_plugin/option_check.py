@@ -72,6 +72,36 @@ def check_options(opt: Options) -> None:
     _check_schedule(opt.get("train") or {})
 
 
+def check_keys(keys: Iterable[Any], known: Collection[str], prefix: str = "") -> None:
+    """Refuse keys that nothing reads.
+
+    Args:
+        keys: Keys of a block of an option file.
+        known: Those that are read.
+        prefix: Where the block stands, such as ``datasets.train.``.
+
+    Raises:
+        InputError: Naming the first unknown key, with the nearest right one.
+    """
+    for key in keys:
+        _require(key, known, f"{prefix}{key}", "key")
+
+
+def check_network(network: Options, key: str) -> None:
+    """Check that a network is registered and that its class takes the arguments given.
+
+    Args:
+        network: ``type`` and the arguments.
+        key: Where the block stands, such as ``network_g``.
+
+    Raises:
+        InputError: Naming the key at fault, with the nearest right one.
+    """
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    _check_arguments(network, key, ARCH_REGISTRY, "network")
+
+
 def _check_types_and_arguments(opt: Options) -> None:
     from basicsr.utils import registry
 
@@ -123,13 +153,13 @@ def _check_arguments(block: Options, key: str, registry: Any, kind: str) -> None
 
 def _check_known_keys(opt: Options, known: Mapping[str, Collection[str]]) -> None:
     # "path" is left out: BasicSR takes any key there for a folder to make.
-    _check_keys((key for key in opt if not key.startswith("network_")), known[""], "")
+    check_keys((key for key in opt if not key.startswith("network_")), known[""], "")
     for block in ("train", "val", "logger"):
-        _check_keys(opt.get(block) or {}, known[block], f"{block}.")
-    _check_keys((opt.get("train") or {}).get("acceleration") or {}, known["train.acceleration"], "train.acceleration.")
+        check_keys(opt.get(block) or {}, known[block], f"{block}.")
+    check_keys((opt.get("train") or {}).get("acceleration") or {}, known["train.acceleration"], "train.acceleration.")
     for phase, dataset in opt["datasets"].items():
         if dataset["type"] in known:
-            _check_keys(dataset, known[dataset["type"]], f"datasets.{phase}.")
+            check_keys(dataset, known[dataset["type"]], f"datasets.{phase}.")
 
 
 def _check_discriminator(opt: Options) -> None:
@@ -154,11 +184,6 @@ def _check_rendering(opt: Options) -> None:
                 f"datasets.{phase}.render_on: device needs model_type: MultiScaleDeblurModel, which renders: "
                 f"{opt['model_type']} does not, set render_on: cpu"
             )
-
-
-def _check_keys(keys: Iterable[str], known: Collection[str], prefix: str) -> None:
-    for key in keys:
-        _require(key, known, f"{prefix}{key}", "key")
 
 
 def _require(name: Any, known: Collection[str], key: str, kind: str) -> None:

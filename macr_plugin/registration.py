@@ -16,6 +16,7 @@ def register_all() -> None:
 
     from macr_plugin.archs.deepdeblur_arch import DeepDeblur, DeepDeblurDiscriminator
     from macr_plugin.archs.macr_arch import MACR
+    from macr_plugin.archs.spandrel_arch import SpandrelNet
     from macr_plugin.archs.srn_arch import SRNDeblurNet
     from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
     from macr_plugin.data.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
@@ -25,7 +26,7 @@ def register_all() -> None:
     from macr_plugin.models.multiscale_model import MultiScaleDeblurModel
 
     for target, entries in (
-        (registry.ARCH_REGISTRY, (MACR, DeepDeblur, DeepDeblurDiscriminator, SRNDeblurNet)),
+        (registry.ARCH_REGISTRY, (MACR, DeepDeblur, DeepDeblurDiscriminator, SRNDeblurNet, SpandrelNet)),
         (registry.LOSS_REGISTRY, (MACRLoss, MACRSSIMLoss, MACRMSSSIMLoss)),
         (registry.DATASET_REGISTRY, (DeblurPairDataset, SyntheticMotionBlurDataset)),
         (registry.METRIC_REGISTRY, (calculate_psnr_on_device, calculate_ssim_on_device, calculate_ssim_3d)),

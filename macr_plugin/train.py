@@ -1,16 +1,18 @@
 """Train with BasicSR's pipeline: ``python -m macr_plugin.train -opt options/macr_gopro.yml``.
 
-Takes the arguments of ``python -m basicsr.train``. Output goes below the current directory, and ``--auto_resume`` works
-on every device.
+Takes the arguments of ``python -m basicsr.train``, and ``--import FILE`` for each Python file that registers a network,
+loss or dataset of your own. Output goes below the current directory, and ``--auto_resume`` works on every device.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from macr_plugin import basicsr_compat
 from macr_plugin.errors import one_line_errors
 from macr_plugin.option_check import check_options
+from macr_plugin.own_files import import_files, take_imports
 
 
 def main() -> None:
@@ -19,6 +21,7 @@ def main() -> None:
 
     basicsr_compat.mend_training_program(check_options)
     with one_line_errors("macr_plugin.train"):
+        import_files(take_imports(sys.argv))
         basicsr.train.train_pipeline(str(Path.cwd()))
 
 

@@ -44,7 +44,7 @@ mended = [
 print("mended", mended, FileClient._backends["lmdb"] is LmdbBackend)
 """
     )
-    assert "ARCH ['DeepDeblur', 'DeepDeblurDiscriminator', 'MACR', 'SRNDeblurNet']" in output
+    assert "ARCH ['DeepDeblur', 'DeepDeblurDiscriminator', 'MACR', 'SRNDeblurNet', 'SpandrelNet']" in output
     assert "LOSS ['MACRLoss', 'MACRMSSSIMLoss', 'MACRSSIMLoss']" in output
     assert "DATASET ['DeblurPairDataset', 'SyntheticMotionBlurDataset']" in output
     assert "MODEL ['MultiScaleDeblurGANModel', 'MultiScaleDeblurModel']" in output

@@ -18,7 +18,11 @@ def opt():
     return copy.deepcopy(yaml.safe_load((OPTIONS / "macr_gopro.yml").read_text()))
 
 
-@pytest.mark.parametrize("path", sorted(OPTIONS.rglob("*.yml")), ids=lambda path: path.name)
+# Option files of a benchmark are of another kind and checked by tests of their own.
+SHIPPED = [path for path in sorted(OPTIONS.rglob("*.yml")) if "model_type" in yaml.safe_load(path.read_text())]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_shipped_options_pass(path):
     check_options(yaml.safe_load(path.read_text()))
 

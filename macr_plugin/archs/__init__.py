@@ -3,6 +3,7 @@
 from macr_plugin.archs.blocks import DenseConnectionBlock, ResidualBlock, ResidualDenseBlock
 from macr_plugin.archs.deepdeblur_arch import DeepDeblur, DeepDeblurDiscriminator
 from macr_plugin.archs.macr_arch import ACRB, MACR, MSRM
+from macr_plugin.archs.spandrel_arch import SpandrelNet
 from macr_plugin.archs.srn_arch import SRNDeblurNet
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "ResidualBlock",
     "ResidualDenseBlock",
     "SRNDeblurNet",
+    "SpandrelNet",
 ]

@@ -42,14 +42,27 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
         Shape (N, C, H', W') with the smallest such H' >= H and W' >= W.
     """
     height, width = image.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
+    return pad_to_size(image, (height + -height % multiple, width + -width % multiple))
+
+
+def pad_to_size(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pad at the bottom and on the right up to a size, replicating the border.
+
+    Args:
+        image: Shape (N, C, H, W).
+        size: Height H' >= H and width W' >= W.
+
+    Returns:
+        Shape (N, C, H', W'); the very same tensor when it has that size already.
+    """
+    bottom, right = size[0] - image.shape[-2], size[1] - image.shape[-1]
     if bottom == 0 and right == 0:
         return image
     return functional.pad(image, (0, right, 0, bottom), mode="replicate")
 
 
 def crop_to_size(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Undo :func:`pad_to_multiple`.
+    """Undo :func:`pad_to_multiple` and :func:`pad_to_size`.
 
     Args:
         image: Shape (N, C, H', W').

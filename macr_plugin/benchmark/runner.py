@@ -1,0 +1,336 @@
+"""Runs a benchmark from its option file to its report; a run that was killed goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from macr_plugin.benchmark.cost import count_macs, count_parameters, measure_latencies, one_sentence
+from macr_plugin.benchmark.intervals import paired_difference
+from macr_plugin.benchmark.networks import build_restorer, describe_inference, device_name, find_device
+from macr_plugin.benchmark.options import INCLUDED, Benchmark, Entry, file_name, read_benchmark
+from macr_plugin.benchmark.quality import measure_frames, protocol_id, restore_with, summarise, write_picture
+from macr_plugin.benchmark.results import ComparedFrame, EntryResult, Quality, Results, Training, read_json, to_json
+from macr_plugin.benchmark.training import TrainedCell, TrainingPlan, check_training, train_entry, verdict
+from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
+from macr_plugin.errors import InputError
+from macr_plugin.own_files import import_files
+
+PACKAGES = ("torch", "basicsr", "macr-plugin", "spandrel", "numpy")
+
+
+def benchmark(
+    option_file: Path,
+    out: Path | None = None,
+    imports: Sequence[Path] = (),
+    train_iters: int | None = None,
+    train_budget: float | None = None,
+    seeds: Sequence[int] = (0,),
+) -> Path:
+    """Measure what an option file names and write the report.
+
+    Every finished entry is kept in ``out/entries`` and every finished training in ``out/training``; called again with
+    the same options and weights, only what is missing is done. An entry that fails is reported with its error, and
+    tried again next time.
+
+    Args:
+        option_file: The YAML file.
+        out: Folder of the report. Default: ``results/`` and the name of the benchmark.
+        imports: Python files that register networks of the user.
+        train_iters: Train every network from scratch first, for that many steps.
+        train_budget: Train every network from scratch first, for that many seconds.
+        seeds: One training for each.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: If the options are wrong, the data cannot be read, or there is nothing to train with.
+    """
+    import_files(imports)
+    options = read_benchmark(option_file)
+    plan = _training_plan(options, imports, train_iters, train_budget, tuple(seeds))
+    run = BenchmarkRun(options, out or Path("results", options.name), plan, imports)
+    results = run.measure()
+
+    from macr_plugin.benchmark.report import write_report
+
+    write_report(results, run.out)
+    return run.out
+
+
+def _training_plan(
+    options: Benchmark,
+    imports: Sequence[Path],
+    iterations: int | None,
+    budget: float | None,
+    seeds: tuple[int, ...],
+) -> TrainingPlan | None:
+    if iterations is None and budget is None:
+        return None
+    if iterations is not None and iterations < 1:
+        raise InputError(f"--train-iters {iterations} trains nothing: use 1 or more")
+    if options.training is None:
+        raise InputError("--train-iters and --train-budget need the block training: see options/benchmark_demo.yml")
+    device = find_device(options.cost.devices[0]).type
+    plan = TrainingPlan(options.training, iterations, budget, seeds, device, tuple(imports))
+    for entry in options.entries:
+        if entry.network is not None:
+            check_training(entry, plan)
+    return plan
+
+
+class BenchmarkRun:
+    """One benchmark with its folder.
+
+    Args:
+        options: What is measured.
+        out: Folder of everything that is written.
+        plan: How the networks are trained first, if they are.
+        imports: Python files that register networks of the user.
+
+    Raises:
+        InputError: If the data cannot be read or a device is not there.
+    """
+
+    def __init__(
+        self, options: Benchmark, out: Path, plan: TrainingPlan | None = None, imports: Sequence[Path] = ()
+    ) -> None:
+        self.options = options
+        self.out = out
+        self.plan = plan
+        self.imports = imports
+        self.devices = [find_device(name) for name in options.cost.devices]
+        self.environment = describe_environment(self.devices, options.cost.channels_last)
+        # Bytes, a quarter of the memory to move; they become float on the device.
+        self.dataset = (
+            None if options.dataset is None else DeblurPairDataset({**options.dataset, "phase": "test", "uint8": True})
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where quality is measured."""
+        return self.devices[0]
+
+    def measure(self) -> Results:
+        """Measure every entry that is not measured yet, and compare them."""
+        entries = []
+        for entry in tqdm(self.options.entries, desc="entries", unit="entry"):
+            entries.append(self._kept(self.cell(entry), EntryResult, functools.partial(self._measure_entry, entry)))
+        compare_with_first(entries)
+        return Results(
+            title=self.options.title,
+            created=datetime.now().astimezone().isoformat(timespec="seconds"),
+            environment=self.environment,
+            dataset=str((self.options.dataset or {}).get("name", "none")),
+            blurred_quality=self._blurred_quality(entries),
+            entries=entries,
+            pictures=self._pictures(entries),
+        )
+
+    def cell(self, entry: Entry) -> str:
+        """Name of an entry's files: its label, and a digest of everything that its results depend on."""
+        network = entry.network or {}
+        plan = dataclasses.asdict(self.plan) if self.plan and network else None
+        files = [_stamp(path) for path in (entry.weights, network.get("checkpoint"), *self.imports) if path]
+        return f"{file_name(entry.label)}-{self._digest(dataclasses.asdict(entry), plan, files)}"
+
+    def _digest(self, *content: Any) -> str:
+        shared = dataclasses.asdict(dataclasses.replace(self.options, entries=(), title=""))
+        keys = self.dataset.keys if self.dataset else None
+        text = json.dumps([shared, keys, self.environment, *content], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def _kept(self, name: str, kind: type, make: Callable[[], Any]) -> Any:
+        """Read a record that an earlier run left, or make it and leave it; one with an error is made again."""
+        path = self.out / "entries" / f"{name}.json"
+        if path.is_file():
+            record = read_json(kind, path)
+            if getattr(record, "error", None) is None:
+                return record
+        record = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.unfinished")
+        unfinished.write_text(to_json(record), encoding="utf-8")
+        unfinished.replace(path)
+        return record
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # One entry
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _measure_entry(self, entry: Entry) -> EntryResult:
+        result = EntryResult(
+            label=entry.label,
+            precision=entry.precision,
+            inference=describe_inference(entry),
+            weights=entry.weights,
+            published=entry.published,
+        )
+        if entry.network is None:
+            return result
+        result.network = entry.network["type"]
+        result.options = {name: value for name, value in entry.network.items() if name != "type"}
+        try:
+            self._measure_network(entry, result)
+        except InputError as error:
+            result.error = str(error)
+        # Whatever a network of somebody else does, the other entries are measured.
+        except Exception as error:
+            result.error = one_sentence(error)
+        return result
+
+    def _measure_network(self, entry: Entry, result: EntryResult) -> None:
+        restorer = build_restorer(entry)
+        result.parameters = count_parameters(restorer)
+        result.complexity = [count_macs(restorer, size) for size in self.options.cost.sizes]
+        result.latencies = list(measure_latencies(lambda: build_restorer(entry), self.options.cost, self.devices))
+        if self.plan is not None:
+            self._train_and_measure(entry, result, self.plan)
+        elif entry.weights is not None:
+            weights = None if entry.weights == INCLUDED else Path(entry.weights).expanduser()
+            result.quality = self._quality(entry, weights)
+
+    def _train_and_measure(self, entry: Entry, result: EntryResult, plan: TrainingPlan) -> None:
+        cells: list[TrainedCell] = []
+        psnr: list[float] = []
+        for cell in train_entry(entry, plan, self.out / "training"):
+            # Pictures and the detailed figures are of the first seed.
+            quality = self._quality(entry, cell.weights, with_pictures=not cells)
+            result.quality = result.quality or quality
+            result.weights = result.weights if cells else str(cell.weights.relative_to(self.out.resolve()))
+            cells.append(cell)
+            psnr += [quality.psnr.mean] if quality else []
+        result.training = Training(
+            iterations=min(cell.iterations for cell in cells),
+            seconds=max(cell.seconds for cell in cells),
+            batch=int(plan.base.datasets["train"].get("batch_size_per_gpu", 1)),
+            seeds=list(plan.seeds),
+            psnr=psnr,
+        )
+
+    def _quality(self, entry: Entry, weights: Path | None, with_pictures: bool = True) -> Quality | None:
+        if self.dataset is None:
+            return None
+        restore = restore_with(build_restorer(entry, weights), entry, self.device)
+        pictures = {key: self._picture(key, self.cell(entry)) for key in self._compared_keys()} if with_pictures else {}
+        return self._measured_quality(self.dataset, entry, restore, pictures)
+
+    def _measured_quality(
+        self,
+        dataset: DeblurPairDataset,
+        entry: Entry,
+        restore: Callable[[Tensor], Tensor],
+        pictures: Mapping[str, Path],
+    ) -> Quality:
+        workers = int(dataset.opt.get("num_worker_per_gpu") or 0)
+        frames = measure_frames(restore, dataset, self.options.protocol, self.device, workers, pictures, entry.label)
+        return summarise(protocol_id(entry, self.options.protocol, dataset.opt.get("blur", "blur")), frames)
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # What all entries share
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _blurred_quality(self, entries: Iterable[EntryResult]) -> list[Quality]:
+        """Quality of the blurred frames; the cutting into tiles, which protocols name, does not touch it."""
+        names = list(dict.fromkeys(entry.quality.protocol_id for entry in entries if entry.quality))
+        if not names or self.dataset is None:
+            return []
+        measure = functools.partial(self._measured_quality, self.dataset, Entry("blurred"), lambda blurred: blurred, {})
+        measured = self._kept(f"blurred-{self._digest()}", Quality, measure)
+        return [dataclasses.replace(measured, protocol_id=name) for name in names]
+
+    def _compared_keys(self) -> list[str]:
+        keys = self.dataset.keys if self.dataset else []
+        number = min(self.options.comparison_frames, len(keys))
+        return [keys[position * len(keys) // number] for position in range(number)]
+
+    def _picture(self, key: str, name: str) -> Path:
+        return self.out / "pictures" / key / f"{name}.png"
+
+    def _pictures(self, results: Sequence[EntryResult]) -> list[ComparedFrame]:
+        cells = {
+            result.label: self.cell(entry)
+            for entry, result in zip(self.options.entries, results, strict=True)
+            if result.quality
+        }
+        if not cells or self.dataset is None:
+            return []
+        return [self._compared_frame(self.dataset, key, cells) for key in self._compared_keys()]
+
+    def _compared_frame(self, dataset: DeblurPairDataset, key: str, cells: Mapping[str, str]) -> ComparedFrame:
+        data = dataset[dataset.keys.index(key)]
+        for name, picture in (("blurred", data["lq"]), ("sharp", data["gt"])):
+            write_picture(picture[None], self._picture(key, name))
+        restored = {label: self._picture(key, cell) for label, cell in cells.items()}
+        return ComparedFrame(
+            key,
+            self._relative(self._picture(key, "blurred")),
+            self._relative(self._picture(key, "sharp")),
+            # Someone may have removed pictures of an earlier run.
+            {label: self._relative(path) for label, path in restored.items() if path.is_file()},
+        )
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self.out).as_posix()
+
+
+def compare_with_first(entries: Sequence[EntryResult]) -> None:
+    """Fill in how each entry differs from the first of its protocol, and its training from the first trained one.
+
+    Args:
+        entries: Changed in place.
+    """
+    first_quality: dict[str, Quality] = {}
+    first_training: Training | None = None
+    for entry in entries:
+        if entry.quality is not None:
+            first = first_quality.setdefault(entry.quality.protocol_id, entry.quality)
+            if first is not entry.quality:
+                entry.quality.versus_first = paired_difference(entry.quality.frames, first.frames)
+        if entry.training is not None and entry.training.psnr:
+            if first_training is None:
+                first_training = entry.training
+            else:
+                entry.training.verdict = verdict(entry.training.psnr, first_training.psnr)
+
+
+def _stamp(path: str | Path) -> list[object]:
+    """What changes with a file."""
+    file = Path(path).expanduser()
+    return [str(path), file.stat().st_mtime_ns, file.stat().st_size] if file.is_file() else [str(path)]
+
+
+def describe_environment(devices: Iterable[torch.device], channels_last: bool) -> dict[str, str]:
+    """Versions, devices and settings that figures depend on.
+
+    Args:
+        devices: Where is measured.
+        channels_last: How pictures and weights are laid out.
+    """
+    environment = {"python": platform.python_version(), "system": platform.platform()}
+    for package in PACKAGES:
+        try:
+            environment[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            environment[package] = "not installed"
+    devices = list(devices)
+    for number, device in enumerate(devices, start=1):
+        environment["device" if len(devices) == 1 else f"device {number}"] = device_name(device)
+    if any(device.type == "cuda" for device in devices):
+        environment["CUDA"] = str(torch.version.cuda)
+        environment["cuDNN"] = str(torch.backends.cudnn.version())
+    environment["memory layout"] = "channels last" if channels_last else "contiguous"
+    return environment
