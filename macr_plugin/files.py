@@ -9,6 +9,9 @@ from typing import BinaryIO
 
 from macr_plugin.errors import InputError
 
+#: What a message advises where nothing better is known.
+FREE_DISK_SPACE = "free some disk space, or choose another folder"
+
 
 @contextmanager
 def whole_file(path: Path, remedy: str) -> Iterator[BinaryIO]:

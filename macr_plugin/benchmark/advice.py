@@ -14,7 +14,7 @@ from macr_plugin.benchmark.comparison import (
     setting_of,
     settings,
 )
-from macr_plugin.benchmark.intervals import is_separated, paired_difference
+from macr_plugin.benchmark.intervals import is_separated, paired_difference, verdict_of_runs
 from macr_plugin.benchmark.results import Results
 from macr_plugin.benchmark.tables import millions
 
@@ -143,7 +143,7 @@ def join(names: Sequence[str]) -> str:
 def _is_worse(net: Measured, best: Measured) -> bool:
     """Whether the frames separate a net from the best and, of nets trained here with several seeds, the runs do too."""
     runs, best_runs = (one.entry.training.psnr if one.entry.training else [] for one in (net, best))
-    if min(len(runs), len(best_runs)) > 1 and max(runs) >= min(best_runs):
+    if min(len(runs), len(best_runs)) > 1 and verdict_of_runs(runs, best_runs) != "lower":
         return False
     return is_separated(paired_difference(net.quality.frames, best.quality.frames).psnr)
 

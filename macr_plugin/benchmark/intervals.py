@@ -60,3 +60,22 @@ def paired_difference(frames: Sequence[FrameQuality], reference: Sequence[FrameQ
 def is_separated(difference: Interval) -> bool:
     """Whether the interval of a difference excludes 0."""
     return difference.low > 0 or difference.high < 0
+
+
+def verdict_of_runs(psnr: Sequence[float], first: Sequence[float]) -> str:
+    """Say whether an entry was better than the first beyond the spread of the seeds.
+
+    Args:
+        psnr: Mean PSNR after each run.
+        first: Likewise of the first entry.
+
+    Returns:
+        ``higher`` or ``lower`` if every run of one is better than every run of the other and both have several runs,
+        else ``not separated``: one run says nothing about the spread.
+    """
+    if min(len(psnr), len(first)) > 1:
+        if min(psnr) > max(first):
+            return "higher"
+        if max(psnr) < min(first):
+            return "lower"
+    return "not separated"

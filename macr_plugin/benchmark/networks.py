@@ -15,6 +15,7 @@ from macr_plugin.archs.padding import crop_to_size, pad_to_multiple
 from macr_plugin.archs.tiling import restore_in_tiles
 from macr_plugin.benchmark.options import Entry, Tile
 from macr_plugin.errors import InputError
+from macr_plugin.models.acceleration import allow_tf32
 from macr_plugin.models.multiscale_model import finest_first
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -145,7 +146,7 @@ def arithmetic(precision: str) -> Iterator[None]:
         precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
     """
     matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    allow_tf32(precision == "tf32")
     try:
         yield
     finally:

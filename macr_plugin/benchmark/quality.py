@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -17,8 +16,10 @@ from macr_plugin.benchmark.networks import DTYPES, Restorer, arithmetic
 from macr_plugin.benchmark.options import Entry, Protocol
 from macr_plugin.benchmark.results import FrameQuality, Quality
 from macr_plugin.data.lmdb import encode_png
+from macr_plugin.files import FREE_DISK_SPACE, whole_file
 from macr_plugin.metrics.psnr_ssim import psnr, ssim_3d, ssim_per_channel, to_uint8
 from macr_plugin.metrics.structural_similarity import repeat_border, ssim, volume_ssim
+from macr_plugin.models.validation import to_picture
 
 
 def protocol_id(entry: Entry, protocol: Protocol, blur: str) -> str:
@@ -157,8 +158,5 @@ def write_picture(picture: Tensor, path: Path) -> None:
         picture: Shape (1, 3, H, W), RGB in [0, 1].
         path: Where; missing folders are made.
     """
-    rgb = to_uint8(picture[0]).permute(1, 2, 0).cpu().numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_bytes(encode_png(np.ascontiguousarray(rgb[..., ::-1])))
-    unfinished.replace(path)
+    with whole_file(path, FREE_DISK_SPACE) as file:
+        file.write(encode_png(to_picture(to_uint8(picture))))

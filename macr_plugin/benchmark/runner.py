@@ -18,14 +18,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from macr_plugin.benchmark.cost import count_macs, count_parameters, measure_latencies, one_sentence
-from macr_plugin.benchmark.intervals import paired_difference
+from macr_plugin.benchmark.intervals import paired_difference, verdict_of_runs
 from macr_plugin.benchmark.networks import build_restorer, describe_inference, device_name, find_device
 from macr_plugin.benchmark.options import INCLUDED, Benchmark, Entry, file_name, read_benchmark
 from macr_plugin.benchmark.quality import measure_frames, protocol_id, restore_with, summarise, write_picture
 from macr_plugin.benchmark.results import ComparedFrame, EntryResult, Quality, Results, Training, read_json, to_json
-from macr_plugin.benchmark.training import TrainedCell, TrainingPlan, check_training, train_entry, verdict
+from macr_plugin.benchmark.training import TrainedCell, TrainingPlan, check_training, train_entry
 from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
 from macr_plugin.errors import InputError
+from macr_plugin.files import FREE_DISK_SPACE, whole_file
 from macr_plugin.own_files import import_files
 
 PACKAGES = ("torch", "basicsr", "macr-plugin", "spandrel", "numpy")
@@ -161,10 +162,8 @@ class BenchmarkRun:
             if getattr(record, "error", None) is None:
                 return record
         record = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        unfinished.write_text(to_json(record), encoding="utf-8")
-        unfinished.replace(path)
+        with whole_file(path, FREE_DISK_SPACE) as file:
+            file.write(to_json(record).encode())
         return record
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -304,7 +303,7 @@ def compare_with_first(entries: Sequence[EntryResult]) -> None:
             if first_training is None:
                 first_training = entry.training
             else:
-                entry.training.verdict = verdict(entry.training.psnr, first_training.psnr)
+                entry.training.verdict = verdict_of_runs(entry.training.psnr, first_training.psnr)
 
 
 def _stamp(path: str | Path) -> list[object]:

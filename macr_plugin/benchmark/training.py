@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from macr_plugin.benchmark.options import DATASET, Entry, TrainingBase, file_name
 from macr_plugin.errors import InputError
+from macr_plugin.files import FREE_DISK_SPACE, whole_file
 from macr_plugin.option_check import check_options
 
 #: Share of a time budget that is spent on finding out how long a step takes.
@@ -286,25 +287,6 @@ def _remove_intermediate(experiment: Path, weights: Path) -> None:
             checkpoint.unlink()
 
 
-def verdict(psnr: Sequence[float], first: Sequence[float]) -> str:
-    """Say whether an entry was better than the first beyond the spread of the seeds.
-
-    Args:
-        psnr: Mean PSNR after each run.
-        first: Likewise of the first entry.
-
-    Returns:
-        ``higher`` or ``lower`` if every run of one is better than every run of the other and both have several runs,
-        else ``not separated``: one run says nothing about the spread.
-    """
-    if min(len(psnr), len(first)) > 1:
-        if min(psnr) > max(first):
-            return "higher"
-        if max(psnr) < min(first):
-            return "lower"
-    return "not separated"
-
-
 def parse_seconds(text: str) -> float:
     """Read a time budget.
 
@@ -321,6 +303,5 @@ def parse_seconds(text: str) -> float:
 
 
 def _write_text(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    with whole_file(path, FREE_DISK_SPACE) as file:
+        file.write(text.encode())

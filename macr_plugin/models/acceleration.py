@@ -153,22 +153,15 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
 
 
-def set_float32_precision(precision: Precision | None) -> None:
-    """Turn TF32 off for ``fp32`` and on for ``tf32``, in convolutions and matrix products of the whole process.
+def allow_tf32(allowed: bool) -> None:
+    """Let convolutions and matrix products of float32 run in TF32, or not, in the whole process.
 
     Args:
-        precision: Others leave PyTorch's settings alone.
+        allowed: PyTorch's own choice is to allow it in convolutions only.
     """
-    if precision not in ("fp32", "tf32"):
-        return
-    if hasattr(torch.backends.cudnn, "conv"):
-        # From torch 2.9 on; the older switches below do not reach convolutions any more then.
-        setting = "ieee" if precision == "fp32" else "tf32"
-        torch.backends.cudnn.conv.fp32_precision = setting
-        torch.backends.cuda.matmul.fp32_precision = setting
-    else:
-        torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    # The older of two pairs of switches: torch refuses to read it once the newer has been set, and others read it.
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def make_capturable(optimizer: Optimizer, acceleration: Acceleration, device: torch.device) -> None:

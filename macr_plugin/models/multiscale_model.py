@@ -28,10 +28,10 @@ from macr_plugin.models.acceleration import (
     Acceleration,
     Losses,
     TrainingStep,
+    allow_tf32,
     choose_acceleration,
     keep_switches,
     make_capturable,
-    set_float32_precision,
 )
 from macr_plugin.models.validation import Measurement, Validator, share_buffers
 
@@ -71,7 +71,8 @@ class MultiScaleDeblurModel(SRModel):
         if opt["is_train"]:
             device = torch.device("cuda" if opt["num_gpu"] else "cpu")
             self.acceleration = choose_acceleration(opt["train"].get("acceleration"), device)
-            set_float32_precision(self.acceleration.precision)
+            if self.acceleration.precision in ("fp32", "tf32"):
+                allow_tf32(self.acceleration.precision == "tf32")
         super().__init__(opt)
 
     def model_to_device(self, net: nn.Module) -> nn.Module:

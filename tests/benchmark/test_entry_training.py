@@ -15,7 +15,6 @@ from macr_plugin.benchmark.training import (
     parse_seconds,
     train_entry,
     training_options,
-    verdict,
 )
 from macr_plugin.errors import InputError
 
@@ -85,21 +84,6 @@ def test_mistakes_are_named_before_anything_is_trained(train, message):
     check_training(MACR, plan())
     with pytest.raises(InputError, match=message):
         check_training(MACR, plan(**train))
-
-
-@pytest.mark.parametrize(
-    ("psnr", "first", "expected"),
-    [
-        ([30.1, 30.2], [29.8, 30.0], "higher"),
-        ([29.1, 29.2], [29.8, 30.0], "lower"),
-        ([29.9, 31.0], [29.8, 30.0], "not separated"),
-        ([30.0, 31.0], [29.8, 30.0], "not separated"),
-        ([35.0], [29.8], "not separated"),
-        ([35.0, 36.0], [29.8], "not separated"),
-    ],
-)
-def test_what_lies_within_the_spread_of_the_seeds_is_not_separated(psnr, first, expected):
-    assert verdict(psnr, first) == expected
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("600s", 600), ("10m", 600), ("1.5h", 5400), ("20", 20)])

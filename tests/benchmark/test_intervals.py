@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from macr_plugin.benchmark.intervals import is_separated, paired_difference, scene_interval
+from macr_plugin.benchmark.intervals import is_separated, paired_difference, scene_interval, verdict_of_runs
 from macr_plugin.benchmark.results import FrameQuality, Interval
 
 
@@ -60,3 +60,18 @@ def test_perfect_frames_of_both_are_ties():
 )
 def test_separated_means_that_the_interval_excludes_zero(low, high, separated):
     assert is_separated(Interval((low + high) / 2, low, high)) is separated
+
+
+@pytest.mark.parametrize(
+    ("psnr", "first", "expected"),
+    [
+        ([30.1, 30.2], [29.8, 30.0], "higher"),
+        ([29.1, 29.2], [29.8, 30.0], "lower"),
+        ([29.9, 31.0], [29.8, 30.0], "not separated"),
+        ([30.0, 31.0], [29.8, 30.0], "not separated"),
+        ([35.0], [29.8], "not separated"),
+        ([35.0, 36.0], [29.8], "not separated"),
+    ],
+)
+def test_what_lies_within_the_spread_of_the_seeds_is_not_separated(psnr, first, expected):
+    assert verdict_of_runs(psnr, first) == expected

@@ -33,6 +33,13 @@ def log(caplog):
     return caplog
 
 
+@pytest.fixture(autouse=True)
+def restored_tf32():
+    allowed = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
 def warnings_of(log):
     return [record.getMessage() for record in log.records if record.levelno == logging.WARNING]
 
@@ -94,6 +101,13 @@ def test_fp16_stays_out_of_cuda_graphs(log):
     chosen = choose_acceleration({"precision": "fp16", "cuda_graph": True}, CUDA)
     assert chosen == Acceleration("fp16")
     assert "rescales its loss on the host" in warnings_of(log)[0]
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", (False, False)), (None, (True, False))])
+def test_tf32_is_off_in_fp32_and_untouched_by_default(build, precision, allowed):
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (True, False)
+    build(acceleration={"precision": precision})
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == allowed
 
 
 def test_learning_rates_follow_schedulers_and_the_warm_up(build):
