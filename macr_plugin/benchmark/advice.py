@@ -18,6 +18,9 @@ from macr_plugin.benchmark.intervals import is_separated, paired_difference, ver
 from macr_plugin.benchmark.results import Results
 from macr_plugin.benchmark.tables import millions
 
+# Below this the percentile bootstrap draws from a handful of combinations only.
+FEW_SCENES = 8
+
 
 @dataclasses.dataclass
 class Advice:
@@ -227,6 +230,9 @@ def _caveats(advice: Advice, results: Results) -> list[str]:
         more = "More iterations" if seeds > 1 else "More iterations or another seed"
         names = join([net.label for net in trained])
         caveats.append(f"{names}: trained here for {span} iterations. {more} may change the order.")
+    scenes = {frame.key.rpartition("/")[0] for net in advice.nets for frame in net.quality.frames}
+    if 1 < len(scenes) < FEW_SCENES:
+        caveats.append(f"Only {len(scenes)} scenes: intervals over so few are too narrow to be relied on.")
     if elsewhere:
         caveats.append(f"{join(elsewhere)}: measured by another protocol, therefore not compared here.")
     caveats += _faster_elsewhere(advice)

@@ -121,3 +121,13 @@ def test_front_leaves_out_what_is_beaten_and_keeps_equals():
 
 def test_names_are_listed_as_in_a_sentence():
     assert [join(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+
+
+@pytest.mark.parametrize(("scenes", "warned"), [(1, False), (2, True), (7, True), (8, False)])
+def test_intervals_over_few_scenes_are_not_to_be_relied_on(scenes, warned):
+    nets = [
+        EntryResult(label, network="MACR", weights="a.pth", quality=quality_of(frame_qualities(gain, 1, scenes)))
+        for label, gain in (("better", 6.0), ("worse", 5.0))
+    ]
+    warning = f"Only {scenes} scenes: intervals over so few are too narrow to be relied on."
+    assert (warning in answer(results_of(*nets)).caveats) is warned
