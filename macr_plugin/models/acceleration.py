@@ -92,7 +92,7 @@ def choose_acceleration(options: Mapping[str, Any] | None, device: torch.device)
     if not options:
         return Acceleration()
     asked = {field.name: _checked(field.name, options.get(field.name)) for field in fields(Acceleration)}
-    best = _best_on_cuda() if device.type == "cuda" else Acceleration()
+    best = _best_on_cuda() if device.type == "cuda" else _best_on_cpu()
     chosen = {name: getattr(best, name) if value == "auto" else value for name, value in asked.items()}
     wanted = Acceleration(**chosen)
     possible, obstacles = _possible(wanted, device)
@@ -128,6 +128,15 @@ def _best_on_cuda() -> Acceleration:
         compile=importlib.util.find_spec("triton") is not None,
         cuda_graph=has_bf16,
     )
+
+
+def _best_on_cpu() -> Acceleration:
+    """The fastest setting for the CPU: compiling takes minutes there and hardly pays."""
+    # Older releases of torch do not tell.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if any(capabilities.get(instructions) for instructions in ("avx512_bf16", "amx_bf16")):
+        return Acceleration(precision="bf16", channels_last=True)
+    return Acceleration()
 
 
 def _possible(wanted: Acceleration, device: torch.device) -> tuple[Acceleration, list[str]]:

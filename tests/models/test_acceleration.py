@@ -64,9 +64,18 @@ def test_unknown_values_are_named(options, message):
         choose_acceleration(options, CPU)
 
 
-def test_auto_on_a_cpu_changes_nothing_and_says_so(log):
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": False, "avx2": True}, Acceleration()),
+        ({"avx512_bf16": True}, Acceleration("bf16", channels_last=True)),
+        ({"avx512_bf16": False, "amx_bf16": True}, Acceleration("bf16", channels_last=True)),
+    ],
+)
+def test_auto_on_a_cpu_takes_bf16_where_it_has_instructions_for_it(monkeypatch, log, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     options = dict.fromkeys(("precision", "channels_last", "compile", "cuda_graph"), "auto")
-    assert choose_acceleration(options, CPU) == Acceleration()
+    assert choose_acceleration(options, CPU) == expected
     assert "auto on the CPU: precision, channels_last, compile, cuda_graph" in log.text
     assert warnings_of(log) == []
 
