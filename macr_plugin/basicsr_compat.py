@@ -191,24 +191,36 @@ def option_path_from_arguments(arguments: Sequence[str]) -> Path:
     return Path(path)
 
 
-def read_options(path: Path) -> Options:
-    """Read an option file without running code that its tags may name, and see that the indispensable keys are there.
+def read_yaml(path: Path) -> Any:
+    """Read an option file without running code that its tags may name.
 
     Args:
         path: The YAML file.
 
     Raises:
-        InputError: If it is missing, is no YAML mapping, has tags that construct Python objects or lacks a key.
+        InputError: If it is missing, is no YAML or has tags that construct Python objects.
     """
     import yaml
 
     try:
         with path.open(encoding="utf-8") as file:
-            opt = yaml.safe_load(file)
+            return yaml.safe_load(file)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: give an existing option file with -opt") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not plain YAML: {' '.join(str(error).split())}") from error
+
+
+def read_options(path: Path) -> Options:
+    """Read the option file of a training or a test, and see that the indispensable keys are there.
+
+    Args:
+        path: The YAML file.
+
+    Raises:
+        InputError: As :func:`read_yaml`, and if it is no mapping or lacks a key.
+    """
+    opt = read_yaml(path)
     if not isinstance(opt, dict):
         raise InputError(f"{path} has no keys: start from one of the files in options/")
     for key in REQUIRED_KEYS:

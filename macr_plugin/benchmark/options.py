@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
+from macr_plugin.basicsr_compat import read_yaml
 from macr_plugin.benchmark.results import Published
 from macr_plugin.errors import InputError
 from macr_plugin.option_check import KNOWN_KEYS, check_keys, check_network
@@ -166,12 +165,7 @@ def read_benchmark(path: Path) -> Benchmark:
     Raises:
         InputError: If the file cannot be read, a key is unknown or missing, or a value is none of the possible ones.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}: give an existing option file with -opt") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not plain YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or not content.get("entries"):
         raise InputError(f"{path} has no entries: start from options/benchmark_demo.yml")
     content = {"name": path.stem, **content}
