@@ -406,6 +406,12 @@ def plot(contenders: Sequence[Contender], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def check_plot(path: Path | None) -> None:
+    """Refuse a plot without matplotlib, before anything is measured."""
+    if path and importlib.util.find_spec("matplotlib") is None:
+        raise InputError("--plot needs matplotlib: pip install 'macr-plugin[benchmark]', or leave it out")
+
+
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=200, help="pairs to render; 17 MB of disk each (default: 200)")
@@ -426,8 +432,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
-    if options.plot and importlib.util.find_spec("matplotlib") is None:
-        raise InputError("--plot needs matplotlib: pip install 'macr-plugin[benchmark]', or leave it out")
+    check_plot(options.plot)
     # Several contenders read one LMDB, which lmdb 2 and later refuse to open twice in a process.
     mend_lmdb_environments()
     report: dict[str, Any] = {"machine": describe_machine(), "options": vars(options)}

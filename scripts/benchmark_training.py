@@ -15,7 +15,6 @@ nothing is synchronised between. A validation on one full frame follows, whose m
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import resource
@@ -35,7 +34,7 @@ import numpy as np
 import torch
 import yaml
 from basicsr.models.sr_model import SRModel
-from benchmark_data import HEIGHT, WIDTH, describe_machine, write_frames
+from benchmark_data import HEIGHT, WIDTH, check_plot, describe_machine, write_frames
 from tqdm import tqdm
 
 from macr_plugin import basicsr_compat
@@ -321,8 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         yml, result, first, last = options.one
         train_and_measure(Path(yml), Path(result), int(first), int(last), options.reads_losses)
         return
-    if options.plot and importlib.util.find_spec("matplotlib") is None:
-        raise InputError("--plot needs matplotlib: pip install 'macr-plugin[benchmark]', or leave it out")
+    check_plot(options.plot)
     machine = describe_machine()
     measured: dict[int, list[Contender]] = {}
     with tempfile.TemporaryDirectory(prefix="macr-benchmark-", dir=options.folder) as folder:

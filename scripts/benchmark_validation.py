@@ -15,7 +15,6 @@ The weights are random: time does not depend on them.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import logging
 import os
@@ -33,7 +32,7 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.models import build_model
 from basicsr.utils import get_root_logger, tensor2img
-from benchmark_data import describe_machine, write_frames
+from benchmark_data import check_plot, describe_machine, write_frames
 from tqdm import tqdm
 
 from macr_plugin.basicsr_compat import mend_lmdb_environments
@@ -229,8 +228,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
-    if options.plot and importlib.util.find_spec("matplotlib") is None:
-        raise InputError("--plot needs matplotlib: pip install 'macr-plugin[benchmark]', or leave it out")
+    check_plot(options.plot)
     if options.threads:
         import cv2
 

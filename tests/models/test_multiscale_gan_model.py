@@ -69,12 +69,6 @@ def build(tmp_path):
     return build
 
 
-@pytest.fixture
-def batch():
-    generator = torch.Generator().manual_seed(1)
-    return {name: torch.rand(2, 3, 32, 40, generator=generator) for name in ("lq", "gt")}
-
-
 def step(model, batch, iteration):
     model.update_learning_rate(iteration)
     model.feed_data(batch)
