@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from macr_plugin.errors import InputError
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How pictures are cut that a network cannot take whole.
+
+    Attributes:
+        size: Largest height and width of a tile, in pixels.
+        overlap: Pixels that neighbours share.
+    """
+
+    size: int
+    overlap: int = 32
 
 
 def restore_in_tiles(restore: Callable[[Tensor], Tensor], image: Tensor, size: int, overlap: int) -> Tensor:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from macr_plugin.benchmark.networks import DTYPES, Restorer, arithmetic, device_name
 from macr_plugin.benchmark.options import Cost
 from macr_plugin.benchmark.results import Complexity, Latency
+from macr_plugin.inference.restorer import DTYPES, Restorer, arithmetic, device_name
 
 COUNTER = "torch.utils.flop_counter / 2"
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from macr_plugin.archs.tiling import Tile
 from macr_plugin.basicsr_compat import read_yaml
 from macr_plugin.benchmark.results import Published
 from macr_plugin.errors import InputError
@@ -26,19 +27,6 @@ NEEDED_TO_TRAIN = {
 }
 
 Record = TypeVar("Record")
-
-
-@dataclasses.dataclass(frozen=True)
-class Tile:
-    """How full frames are cut for a network that cannot take them whole.
-
-    Attributes:
-        size: Largest height and width of a tile, in pixels.
-        overlap: Pixels that neighbours share.
-    """
-
-    size: int
-    overlap: int = 32
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,11 +12,11 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from macr_plugin.benchmark.intervals import scene_interval
-from macr_plugin.benchmark.networks import DTYPES, Restorer, arithmetic
 from macr_plugin.benchmark.options import Entry, Protocol
 from macr_plugin.benchmark.results import FrameQuality, Quality
 from macr_plugin.data.lmdb import encode_png
 from macr_plugin.files import FREE_DISK_SPACE, whole_file
+from macr_plugin.inference.restorer import DTYPES, Restorer, arithmetic
 from macr_plugin.metrics.psnr_ssim import psnr, ssim_3d, ssim_per_channel, to_uint8
 from macr_plugin.metrics.structural_similarity import repeat_border, ssim, volume_ssim
 from macr_plugin.models.validation import to_picture

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from macr_plugin.benchmark.cost import count_macs, count_parameters, measure_latencies, one_sentence
 from macr_plugin.benchmark.intervals import paired_difference, verdict_of_runs
-from macr_plugin.benchmark.networks import build_restorer, describe_inference, device_name, find_device
+from macr_plugin.benchmark.networks import build_restorer, describe_inference
 from macr_plugin.benchmark.options import INCLUDED, Benchmark, Entry, file_name, read_benchmark
 from macr_plugin.benchmark.quality import measure_frames, protocol_id, restore_with, summarise, write_picture
 from macr_plugin.benchmark.results import ComparedFrame, EntryResult, Quality, Results, Training, read_json, to_json
@@ -27,6 +27,7 @@ from macr_plugin.benchmark.training import TrainedCell, TrainingPlan, check_trai
 from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
 from macr_plugin.errors import InputError
 from macr_plugin.files import FREE_DISK_SPACE, whole_file
+from macr_plugin.inference.restorer import device_name, find_device
 from macr_plugin.own_files import import_files
 
 PACKAGES = ("torch", "basicsr", "macr-plugin", "spandrel", "numpy")

@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from macr_plugin.archs.tiling import Tile
 from macr_plugin.benchmark import cost as cost_module
 from macr_plugin.benchmark.cost import count_macs, count_parameters, measure_latencies
-from macr_plugin.benchmark.networks import Restorer, build_restorer
-from macr_plugin.benchmark.options import Cost, Entry, Tile
+from macr_plugin.benchmark.networks import build_restorer
+from macr_plugin.benchmark.options import Cost, Entry
+from macr_plugin.inference.restorer import Restorer
 
 NAFNET_32 = {
     "type": "SpandrelNet",

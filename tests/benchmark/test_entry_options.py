@@ -6,7 +6,8 @@ import basicsr  # noqa: F401  registers the plugin
 import pytest
 import yaml
 
-from macr_plugin.benchmark.options import Tile, file_name, read_benchmark
+from macr_plugin.archs.tiling import Tile
+from macr_plugin.benchmark.options import file_name, read_benchmark
 from macr_plugin.benchmark.results import Published
 from macr_plugin.errors import InputError
 

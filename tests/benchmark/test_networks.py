@@ -1,18 +1,11 @@
 import basicsr  # noqa: F401  registers the plugin
 import pytest
 import torch
-from torch import nn
 
 from macr_plugin.archs.macr_arch import MACR
-from macr_plugin.benchmark.networks import (
-    Restorer,
-    build_restorer,
-    describe_inference,
-    device_name,
-    find_device,
-    load_weights,
-)
-from macr_plugin.benchmark.options import Entry, Tile
+from macr_plugin.archs.tiling import Tile
+from macr_plugin.benchmark.networks import build_restorer, describe_inference, load_weights
+from macr_plugin.benchmark.options import Entry
 from macr_plugin.errors import InputError
 
 NETWORK = {"type": "MACR", "num_feat": 8, "num_blocks": 1, "branch_channels": 2}
@@ -63,17 +56,6 @@ def test_wrong_arguments_are_named():
         build_restorer(Entry("x", {"type": "RIDNet"}))
 
 
-def test_the_largest_picture_of_a_pyramid_is_restored_at_its_size():
-    class Pyramid(nn.Module):
-        def forward(self, x):
-            assert x.shape[-2] % 8 == x.shape[-1] % 8 == 0
-            return [x[..., ::2, ::2], x + 1]
-
-    picture = torch.rand(1, 3, 13, 21)
-    assert torch.equal(Restorer(Pyramid(), size_multiple=8)(picture), picture + 1)
-    torch.testing.assert_close(Restorer(Pyramid(), 8, Tile(16, 4))(picture), picture + 1)
-
-
 @pytest.mark.parametrize(
     "network",
     [
@@ -103,11 +85,3 @@ def test_networks_of_basicsr_take_any_size(network):
 )
 def test_inference_is_described(entry, text):
     assert describe_inference(entry) == text
-
-
-def test_devices(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert find_device("auto") == find_device("cpu") == torch.device("cpu")
-    with pytest.raises(InputError, match="devices: cuda asks for a GPU"):
-        find_device("cuda")
-    assert device_name(torch.device("cpu")).endswith(("thread", "threads"))

@@ -8,11 +8,12 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils import tensor2img
 from skimage.metrics import structural_similarity
 
-from macr_plugin.benchmark.networks import Restorer
-from macr_plugin.benchmark.options import Entry, Protocol, Tile
+from macr_plugin.archs.tiling import Tile
+from macr_plugin.benchmark.options import Entry, Protocol
 from macr_plugin.benchmark.quality import compare, measure_frames, protocol_id, restore_with, summarise
 from macr_plugin.benchmark.results import FrameQuality
 from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
+from macr_plugin.inference.restorer import Restorer
 
 CPU = torch.device("cpu")
 

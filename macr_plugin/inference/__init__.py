@@ -1,0 +1,1 @@
+"""Restores pictures and videos with a trained network."""
