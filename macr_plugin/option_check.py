@@ -36,7 +36,11 @@ KNOWN_KEYS = {
     "val": {"val_freq", "save_img", "suffix", "metrics", "pbar", "comparison_frames", "keep_best"},
     "logger": {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"},
     "DeblurPairDataset": DATASET_KEYS | {"dataroot", "dataroot_lq", "blur", "num_frames"},
-    "SyntheticMotionBlurDataset": DATASET_KEYS | {"blur_extent", "averaging", "render_on"},
+    "SyntheticMotionBlurDataset": {
+        *DATASET_KEYS,
+        *("blur_extent", "blur_median", "realistic", "sharp_share", "averaging", "depth", "turn_share", "zoom"),
+        *("object_share", "object_folder", "photon_noise", "read_noise", "jpeg_share", "jpeg_quality", "render_on"),
+    },
 }
 #: The same for each of the plugin's model classes.
 KNOWN_KEYS_OF_MODEL = {

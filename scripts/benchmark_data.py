@@ -45,9 +45,9 @@ from macr_plugin.basicsr_compat import DrawnIndex, mend_lmdb_environments
 from macr_plugin.data import readers
 from macr_plugin.data.crops import CropGrid
 from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
-from macr_plugin.data.demo import PHOTO_FOLDER, SCENES
 from macr_plugin.data.gopro import find_pairs, read_picture
 from macr_plugin.data.lmdb import Storage, encode_png, write_image_lmdb
+from macr_plugin.data.synthesis.demo import PHOTO_FOLDER, SCENES
 from macr_plugin.errors import InputError, one_line_errors
 
 HEIGHT, WIDTH = 720, 1280

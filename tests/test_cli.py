@@ -9,9 +9,9 @@ import pytest
 
 import macr_plugin
 from macr_plugin.cli import main
-from macr_plugin.data import demo
 from macr_plugin.data.gopro import find_pairs
 from macr_plugin.data.lmdb import read_meta_info
+from macr_plugin.data.synthesis import demo
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def test_photos(tmp_path, capsys):
     arguments = ["synthesize", "--photos", "photos", "--out", "mine/train", "--pairs", "2", "--extent", "1", "3"]
     assert main([*arguments, "--size", "50", "30", "--averaging", "encoded", "--workers", "1"]) == 0
     description = json.loads((tmp_path / "mine/train/synthesis.json").read_text())
-    assert (description["size"], description["averaging"]) == ([30, 50], "encoded")
+    assert (description["size"], description["averaging"]) == ([30, 50], ["encoded"])
     assert [pair.key for pair in find_pairs(tmp_path / "mine/train")] == ["street/000001", "street/000002"]
     assert (tmp_path / "mine/train_sharp.lmdb/data.mdb").is_file()
     assert "mine/train_{blur,sharp}.lmdb" in capsys.readouterr().out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,32 +15,26 @@ from macr_plugin.basicsr_compat import DrawnIndex
 from macr_plugin.data.dataset_options import option_name, require_option
 from macr_plugin.data.deblur_pair_dataset import Crop
 from macr_plugin.data.lmdb import read_meta_info
-from macr_plugin.data.motion_blur import (
-    DEFAULT_EXTENT,
-    Averaging,
-    Window,
-    border_margin,
-    check_extent,
-    draw_camera_path,
-    render_pair,
-    subframe_count,
-)
-from macr_plugin.data.photos import list_photos, read_photo
 from macr_plugin.data.readers import ENCODINGS, CachedReader, FileReader, Reader, open_lmdb
+from macr_plugin.data.synthesis.blur_model import SETTINGS, SUBFRAMES_PER_PIXEL, blur_model
+from macr_plugin.data.synthesis.device_rendering import for_device
+from macr_plugin.data.synthesis.paths import subframe_count
+from macr_plugin.data.synthesis.photos import list_photos, read_photo
+from macr_plugin.data.synthesis.rendering import Window, render_pair
 from macr_plugin.errors import InputError
 
-# Neighbouring sub-frames are then less than a pixel apart. Five times as many change a picture by less than 8-bit
-# rounding does: 64 dB between the two in the median, 58 dB at the least.
-SUBFRAMES_PER_PIXEL = 3
 RENDER_ON = ("cpu", "device")
+OPTION_OF_SETTING = {
+    setting: {"extent": "blur_extent", "median": "blur_median"}.get(setting, setting) for setting in SETTINGS
+}
 
 
 class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
     """Pairs of a blurred and a sharp picture, rendered on the fly from a folder of sharp photographs.
 
     Each sample is a crop at a random place of one photograph, seen by a camera that moves along a path of its own while
-    the shutter is open: see :mod:`macr_plugin.data.motion_blur`. In training every epoch gives other crops and other
-    blur, so the folder does not run out; elsewhere each photograph gives always the same pair.
+    the shutter is open: see :mod:`macr_plugin.data.synthesis.rendering`. In training every epoch gives other crops and
+    other blur, so the folder does not run out; elsewhere each photograph gives always the same pair.
 
     An epoch has one pair of each photograph; BasicSR's ``dataset_enlarge_ratio`` makes it longer.
 
@@ -53,9 +47,29 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
             * ``io_backend``: ``{type: disk}`` for a folder, ``{type: lmdb}`` or ``{type: uncompressed_lmdb}``, which
               spares the decoding, for an LMDB. Default: disk.
             * ``gt_size``: side of the square pictures in pixels.
-            * ``blur_extent``: smallest and largest extent of the blur in pixels. Default: [4, 12].
+            * ``realistic``: defaults for blur like that of hand-held cameras, which differs from place to place: those
+              that follow a semicolon. Default: false.
+            * ``blur_extent``: smallest and largest extent of the blur in pixels, that of the nearest things. Default:
+              [4, 12]; [0, 40].
+            * ``blur_median``: median of the extents, which are then log-normal; empty for evenly spread ones. Default:
+              empty; 10.
+            * ``sharp_share``: share of the pairs without blur, so that what is sharp stays sharp. Default: 0; 0.1.
             * ``averaging``: ``linear`` averages light, as a sensor and GoPro's ``blur_gamma`` do; ``encoded`` averages
-              the values of the photograph, as GoPro's ``blur``. Default: ``linear``.
+              the values of the photograph, as GoPro's ``blur``; ``gamma2.2`` averages light behind a plain power;
+              ``highlights`` is ``linear`` with bright lights that leave streaks. A list: one of them for each pair.
+              Default: ``linear``; all four.
+            * ``depth``: ``flat``, ``ground`` below a horizon, ``slanted`` plane or ``smooth`` random depth; near things
+              follow the camera's change of place. A list: one of them for each pair. Default: ``flat``; all four.
+            * ``turn_share``: smallest and largest part of the camera's path that is pitch and yaw, which move near and
+              far alike. Default: [0, 0]; [0.2, 1].
+            * ``zoom``: largest relative change of scale for each pixel of extent. Default: 0; 3e-4.
+            * ``object_share``: share of the pairs in which something moves on its own. Default: 0; 0.3.
+            * ``object_folder``: folder of pictures with alpha that move. Default: soft random shapes, filled from
+              another photograph.
+            * ``photon_noise``, ``read_noise``: smallest and largest noise of the blurred picture, which grows with the
+              light or does not: standard deviation at mid-grey in levels of 255. Default: [0, 0]; [0, 2] and [0, 0.1].
+            * ``jpeg_share``: share of the blurred pictures that went through JPEG. Default: 0; 0.2.
+            * ``jpeg_quality``: smallest and largest quality of it. Default: [80, 98].
             * ``render_on``: ``cpu`` renders in the worker; ``device`` leaves it to ``MultiScaleDeblurModel``, which
               renders a batch at once: for a GPU, since on a CPU it takes several times as long. Default: ``cpu``.
             * ``cache``: keep every decoded photograph in the memory of each worker: decoding a large one takes longer
@@ -74,9 +88,13 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
         self.opt = opt
         self._train = opt["phase"] == "train"
         self._size: int = require_option(self.opt, "gt_size")
-        self._extent = check_extent(opt.get("blur_extent", DEFAULT_EXTENT), option_name(self.opt, "blur_extent"))
-        self._averaging: Averaging = self._choose("averaging", get_args(Averaging))
+        given = {setting: opt[name] for setting, name in OPTION_OF_SETTING.items() if name in opt}
+        self._model = blur_model(
+            given, bool(opt.get("realistic")), lambda setting: option_name(opt, OPTION_OF_SETTING[setting])
+        )
         self._on_device = self._choose("render_on", RENDER_ON) == "device"
+        if self._on_device:
+            self._refuse_on_device()
         self._keys, self._reader = self._open_photos()
         self._seed: int = opt.get("manual_seed") or 0
         self._use_hflip: bool = opt.get("use_hflip", self._train)
@@ -96,33 +114,30 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
             ``lq`` and ``gt``, the blurred and the sharp picture: float32 tensors of shape (3, gt_size, gt_size), RGB, 0
             to 1, or uint8; ``lq_path`` and ``gt_path``, both the name of the photograph in its folder or LMDB. With
             ``render_on: device``, ``gt`` is uint8, and instead of ``lq`` there is what
-            :func:`macr_plugin.data.device_rendering.with_rendered_blur` makes it from: ``photo``, the crop with a
-            margin, a uint8 tensor of shape (3, height, width), RGB; ``path``, a float32 tensor of shape (sub-frames,
-            3); and ``averaging``.
+            :func:`macr_plugin.data.synthesis.device_rendering.for_device` gives.
 
         Raises:
             InputError: See the class.
         """
         generator = self._generator(index)
-        margin = border_margin(self._extent[1], self._size, self._size)
+        margin = self._model.margin(self._size, self._size)
         photo = self._draw_crop(index, self._size + 2 * margin, generator)
-        extent = generator.uniform(*self._extent)
+        extent = self._model.draw_extent(generator)
+        # A batch needs camera paths of one length: that of the longest.
+        count = subframe_count(self._model.extent[1], SUBFRAMES_PER_PIXEL) if self._on_device else None
+        shot = self._model.draw_shot(generator, extent, (self._size, self._size), self._draw_other_photo, count)
         paths = {"lq_path": self._keys[index], "gt_path": self._keys[index]}
         if self._on_device:
-            # A batch needs camera paths of one length: that of the longest.
-            camera = draw_camera_path(generator, extent, subframe_count(self._extent[1], SUBFRAMES_PER_PIXEL))
-            return {
-                "gt": _to_tensor(photo[margin:-margin, margin:-margin]),
-                "photo": _to_tensor(photo),
-                "path": torch.from_numpy(np.column_stack((camera.shift, camera.roll)).astype(np.float32)),
-                "averaging": self._averaging,
-                **paths,
-            }
-        camera = draw_camera_path(generator, extent, subframe_count(extent, SUBFRAMES_PER_PIXEL))
-        window = Window(margin, margin, self._size, self._size)
-        blur, sharp = render_pair(photo, camera, window, self._averaging)
+            depth_size = (1, 1) if self._model.depth == ("flat",) else (self._size, self._size)
+            sharp = photo[margin:-margin, margin:-margin]
+            return {"gt": _to_tensor(sharp), **for_device(photo, shot, depth_size), **paths}
+        blur, sharp = render_pair(photo, shot, Window(margin, margin, self._size, self._size))
         lq, gt = _to_tensor(blur), _to_tensor(sharp)
         return {"lq": lq if self._uint8 else lq / 255, "gt": gt if self._uint8 else gt / 255, **paths}
+
+    def _draw_other_photo(self, generator: np.random.Generator) -> np.ndarray:
+        photo = self._reader.read(self._keys[int(generator.integers(len(self._keys)))])
+        return photo[slice(None), slice(None)][..., ::-1]
 
     def _generator(self, index: int) -> np.random.Generator:
         if not self._train:
@@ -152,7 +167,7 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
             vflip=self._use_rot and vflip,
             transpose=self._use_rot and transpose,
         )
-        return np.ascontiguousarray(crop.take(photo))
+        return np.ascontiguousarray(crop.take(photo)[..., ::-1])
 
     def _open_photos(self) -> tuple[list[str], Reader]:
         root = Path(require_option(self.opt, "dataroot_gt")).expanduser()
@@ -168,6 +183,14 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
             raise InputError(f"{option_name(self.opt, 'io_backend')} has type {backend}: choose disk, {known}")
         return keys, CachedReader(reader) if self.opt.get("cache") else reader
 
+    def _refuse_on_device(self) -> None:
+        for setting in ("object_share", "jpeg_share"):
+            if getattr(self._model, setting):
+                raise InputError(
+                    f"{option_name(self.opt, OPTION_OF_SETTING[setting])} is not rendered on the device: set it to 0, "
+                    f"or {option_name(self.opt, 'render_on')} to cpu"
+                )
+
     def _choose(self, name: str, known: Sequence[str]) -> Any:
         value = self.opt.get(name, known[0])
         if value not in known:
@@ -176,5 +199,5 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
 
 
 def _to_tensor(picture: np.ndarray) -> Tensor:
-    """Shape (height, width, 3) becomes (3, height, width)."""
-    return torch.from_numpy(picture.transpose(2, 0, 1).copy())
+    """Shape (height, width, 3), BGR, becomes (3, height, width), RGB."""
+    return torch.from_numpy(picture[..., ::-1].transpose(2, 0, 1).copy())

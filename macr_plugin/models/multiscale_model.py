@@ -19,7 +19,7 @@ from basicsr.utils.dist_util import master_only
 from torch import Tensor, nn
 
 from macr_plugin.archs.pyramid import resize
-from macr_plugin.data.device_rendering import with_rendered_blur
+from macr_plugin.data.synthesis.device_rendering import with_rendered_blur
 from macr_plugin.errors import InputError
 from macr_plugin.files import whole_file
 from macr_plugin.metrics.psnr_ssim import to_uint8

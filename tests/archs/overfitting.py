@@ -5,16 +5,18 @@ import torch
 from torch.nn.functional import l1_loss, mse_loss
 
 from macr_plugin.archs.pyramid import image_pyramid
-from macr_plugin.data.demo import PHOTO_FOLDER
-from macr_plugin.data.motion_blur import Window, draw_camera_path, generator_for, render_pair
-from macr_plugin.data.photos import read_photo
+from macr_plugin.data.synthesis.blur_model import Shot
+from macr_plugin.data.synthesis.demo import PHOTO_FOLDER
+from macr_plugin.data.synthesis.paths import draw_camera_path, generator_for
+from macr_plugin.data.synthesis.photos import read_photo
+from macr_plugin.data.synthesis.rendering import Window, render_pair
 
 
 def motion_blurred_pair(size):
     """Blurred and sharp crop of a photograph, each (1, 3, size, size) RGB in [0, 1]; the same on every call."""
     path = draw_camera_path(generator_for(0, "overfitting"), extent=6)
     window = Window(top=90, left=140, height=size, width=size)
-    pictures = render_pair(read_photo(PHOTO_FOLDER / "chelsea.png")[..., ::-1], path, window)
+    pictures = render_pair(read_photo(PHOTO_FOLDER / "chelsea.png")[..., ::-1], Shot(path), window)
     return [torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None] for picture in pictures]
 
 

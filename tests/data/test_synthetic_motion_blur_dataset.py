@@ -8,10 +8,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from macr_plugin.basicsr_compat import DrawnIndex
-from macr_plugin.data.device_rendering import with_rendered_blur
 from macr_plugin.data.lmdb import Storage, encode_png, write_image_lmdb
-from macr_plugin.data.photos import read_photo
 from macr_plugin.data.readers import FileReader
+from macr_plugin.data.synthesis.device_rendering import with_rendered_blur
+from macr_plugin.data.synthesis.photos import read_photo
 from macr_plugin.data.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
 from macr_plugin.errors import InputError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from macr_plugin.data.demo import write_demo
+from macr_plugin.data.synthesis.demo import write_demo
 
 OPTIONS = Path(__file__).parents[2] / "options"
 

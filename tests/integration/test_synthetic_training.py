@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from macr_plugin.data import demo
+from macr_plugin.data.synthesis import demo
 
 
 def test_training_from_photographs(tiny_options, run_python):

@@ -11,7 +11,7 @@ from basicsr.utils import tensor2img
 from basicsr.utils.registry import METRIC_REGISTRY
 from scipy.ndimage import gaussian_filter
 
-from macr_plugin.data.demo import PHOTO_FOLDER
+from macr_plugin.data.synthesis.demo import PHOTO_FOLDER
 from macr_plugin.errors import InputError
 from macr_plugin.metrics import psnr_ssim
 from macr_plugin.metrics.psnr_ssim import psnr, ssim_3d, ssim_per_channel, to_uint8

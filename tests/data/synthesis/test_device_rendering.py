@@ -4,11 +4,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import default_collate
 
-from macr_plugin.data.device_rendering import render_blur, with_rendered_blur
-from macr_plugin.data.motion_blur import Window, border_margin, draw_camera_path, generator_for, render_pair
+from macr_plugin.data.synthesis.blur_model import Shot
+from macr_plugin.data.synthesis.device_rendering import for_device, render_blur, with_rendered_blur
+from macr_plugin.data.synthesis.paths import border_margin, draw_camera_path, generator_for
+from macr_plugin.data.synthesis.rendering import Window, render_pair
 
 HEIGHT, WIDTH = 48, 70
+CPU = torch.device("cpu")
 
 
 def textured(height, width, seed=0):
@@ -17,17 +21,16 @@ def textured(height, width, seed=0):
 
 
 def to_tensor(picture):
-    return torch.from_numpy(picture.transpose(2, 0, 1).copy())
+    return torch.from_numpy(picture[..., ::-1].transpose(2, 0, 1).copy())
 
 
-def path_tensor(path):
-    return torch.from_numpy(np.column_stack((path.shift, path.roll)).astype(np.float32))
-
-
-def batch(extents, margin):
+def batch(extents, margin, averaging="linear"):
     photos = [textured(HEIGHT + 2 * margin, WIDTH + 2 * margin, seed) for seed in range(len(extents))]
-    paths = [draw_camera_path(generator_for(0, str(extent)), extent, 37) for extent in extents]
-    return photos, paths, torch.stack([*map(to_tensor, photos)]), torch.stack([*map(path_tensor, paths)])
+    shots = [
+        Shot(draw_camera_path(generator_for(0, str(extent)), extent, 37), averaging=averaging) for extent in extents
+    ]
+    data = default_collate([for_device(photo, shot) for photo, shot in zip(photos, shots, strict=True)])
+    return photos, shots, data
 
 
 @pytest.mark.parametrize("averaging", ["linear", "encoded"])
@@ -35,25 +38,25 @@ def test_agrees_with_the_cpu_renderer(averaging):
     # Both interpolate cubically with a coefficient of -0.75. OpenCV 4 rounds positions to 1/32 pixel, which moves a few
     # per cent of the values by one level; OpenCV 5 does not, and what is left is rounding at a tie.
     margin = border_margin(30, HEIGHT, WIDTH)
-    photos, paths, photo_batch, path_batch = batch((0.0, 4.0, 12.0, 30.0), margin)
-    rendered = render_blur(photo_batch, path_batch, HEIGHT, WIDTH, averaging)
+    photos, shots, data = batch((0.0, 4.0, 12.0, 30.0), margin, averaging)
+    rendered = render_blur(data, HEIGHT, WIDTH, CPU)
     assert rendered.dtype == torch.uint8
-    for photo, path, blur in zip(photos, paths, rendered, strict=True):
-        expected, _ = render_pair(photo, path, Window(margin, margin, HEIGHT, WIDTH), averaging)
+    for photo, shot, blur in zip(photos, shots, rendered, strict=True):
+        expected, _ = render_pair(photo, shot, Window(margin, margin, HEIGHT, WIDTH))
         difference = (blur.int() - to_tensor(expected).int()).abs()
         assert difference.max() <= 1
         assert difference.float().mean() < 0.05
 
 
 def test_camera_at_rest_gives_the_sharp_picture():
-    _, _, photo, path = batch((0.0,), 5)
-    assert torch.equal(render_blur(photo, path, HEIGHT, WIDTH), photo[..., 5:-5, 5:-5])
+    _, _, data = batch((0.0,), 5)
+    assert torch.equal(render_blur(data, HEIGHT, WIDTH, CPU), data["photo"][..., 5:-5, 5:-5])
 
 
 def test_subframes_at_once_change_nothing_but_rounding():
-    _, _, photo, path = batch((9.0, 3.0), 14)
+    _, _, data = batch((9.0, 3.0), 14)
     one, some, all_at_once = (
-        render_blur(photo, path, HEIGHT, WIDTH, subframes_at_once=number).int() for number in (1, 8, 37)
+        render_blur(data, HEIGHT, WIDTH, CPU, subframes_at_once=number).int() for number in (1, 8, 37)
     )
     assert (one - some).abs().max() <= 1
     assert (one - all_at_once).abs().max() <= 1
@@ -66,7 +69,7 @@ def test_batch_that_is_blurred_already_is_left_alone():
 
 @pytest.mark.cuda
 def test_gpu_agrees_with_the_cpu():
-    _, _, photo, path = batch((4.0, 12.0), 18)
-    on_cpu = render_blur(photo, path, HEIGHT, WIDTH).int()
-    on_gpu = render_blur(photo.cuda(), path.cuda(), HEIGHT, WIDTH).int().cpu()
+    _, _, data = batch((4.0, 12.0), 18)
+    on_cpu = render_blur(data, HEIGHT, WIDTH, CPU).int()
+    on_gpu = render_blur(data, HEIGHT, WIDTH, torch.device("cuda")).int().cpu()
     assert (on_cpu - on_gpu).abs().max() <= 1

@@ -2,16 +2,10 @@ import cv2
 import numpy as np
 import pytest
 
-from macr_plugin.data.motion_blur import (
-    CameraPath,
-    Window,
-    border_margin,
-    decode_srgb,
-    draw_camera_path,
-    encode_srgb,
-    generator_for,
-    render_pair,
-)
+from macr_plugin.data.synthesis.blur_model import Shot
+from macr_plugin.data.synthesis.paths import CameraPath, border_margin, draw_camera_path, generator_for
+from macr_plugin.data.synthesis.rendering import Window, render_pair
+from macr_plugin.data.synthesis.response import decode, encode
 from macr_plugin.errors import InputError
 
 EXTENTS = (0.5, 4.0, 12.0, 30.0)
@@ -37,10 +31,10 @@ def middle_window(photo, extent):
 
 def test_srgb_round_trip_is_exact_and_follows_the_standard():
     levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(encode_srgb(decode_srgb(levels)), levels)
+    np.testing.assert_array_equal(encode(decode(levels, "linear"), "linear"), levels)
     # IEC 61966-2-1: half of the light is 188 of 255; 10 of 255 lies on the linear part.
-    assert encode_srgb(np.float32([0.5])) == 188
-    np.testing.assert_allclose(decode_srgb(np.uint8([10])), 10 / 255 / 12.92, rtol=1e-6)
+    assert encode(np.float32([0.5]), "linear") == 188
+    np.testing.assert_allclose(decode(np.uint8([10]), "linear"), 10 / 255 / 12.92, rtol=1e-6)
 
 
 @pytest.mark.parametrize("extent", EXTENTS)
@@ -90,13 +84,13 @@ def test_path_depends_on_seed_and_key_alone():
 def test_camera_at_rest_blurs_nothing():
     photo = textured()
     path = draw_camera_path(generator_for(0, "a/1"), 0)
-    blur, sharp = render_pair(photo, path, middle_window(photo, 0))
+    blur, sharp = render_pair(photo, Shot(path), middle_window(photo, 0))
     np.testing.assert_array_equal(blur, sharp)
 
 
 def test_sharp_picture_is_an_exact_cut_out():
     photo = textured()
-    _, sharp = render_pair(photo, paths(6)[0], Window(20, 25, 40, 60))
+    _, sharp = render_pair(photo, Shot(paths(6)[0]), Window(20, 25, 40, 60))
     np.testing.assert_array_equal(sharp, photo[20:60, 25:85])
     assert not np.shares_memory(sharp, photo)
 
@@ -104,8 +98,8 @@ def test_sharp_picture_is_an_exact_cut_out():
 def test_average_is_taken_in_linear_light():
     photo = np.zeros((40, 64, 3), np.uint8)
     photo[:, 32] = 255
-    blur, _ = render_pair(photo, path_of((-4, 0), (0, 0), (4, 0)), Window(12, 12, 16, 40))
-    third = encode_srgb(np.float32([1 / 3]))[0]
+    blur, _ = render_pair(photo, Shot(path_of((-4, 0), (0, 0), (4, 0))), Window(12, 12, 16, 40))
+    third = encode(np.float32([1 / 3]), "linear")[0]
     expected = np.zeros((16, 40, 3), np.uint8)
     expected[:, (16, 20, 24)] = third
     assert third == 156
@@ -115,7 +109,7 @@ def test_average_is_taken_in_linear_light():
 def test_average_of_encoded_values():
     photo = np.zeros((40, 64, 3), np.uint8)
     photo[:, 32] = 255
-    blur, sharp = render_pair(photo, path_of((-4, 0), (0, 0), (4, 0)), Window(12, 12, 16, 40), "encoded")
+    blur, sharp = render_pair(photo, Shot(path_of((-4, 0), (0, 0), (4, 0)), "encoded"), Window(12, 12, 16, 40))
     expected = np.zeros((16, 40, 3), np.uint8)
     expected[:, (16, 20, 24)] = 85
     np.testing.assert_array_equal(blur, expected)
@@ -132,7 +126,7 @@ def test_fewer_subframes_follow_the_same_path():
 def test_camera_that_looks_right_moves_the_picture_left():
     photo = np.zeros((40, 60, 3), np.uint8)
     photo[18, 30] = 255
-    blur, _ = render_pair(photo, path_of((0, 0), (0, 0), (5, 3)), Window(10, 10, 20, 40))
+    blur, _ = render_pair(photo, Shot(path_of((0, 0), (0, 0), (5, 3))), Window(10, 10, 20, 40))
     assert {(row, column) for row, column in np.argwhere(blur[..., 0])} == {(8, 20), (5, 15)}
 
 
@@ -145,7 +139,7 @@ def test_blur_of_a_dot_is_centred_on_the_dot(extent):
     photo = (photo.astype(float) * 255 / photo.max()).astype(np.uint8)
     rows, columns = np.mgrid[:61, :61]
     for path in paths(extent, 12):
-        light = decode_srgb(render_pair(photo, path, Window(20, 20, 61, 61))[0])[..., 0]
+        light = decode(render_pair(photo, Shot(path), Window(20, 20, 61, 61))[0], "linear")[..., 0]
         assert (light * rows).sum() / light.sum() == pytest.approx(30, abs=0.1)
         assert (light * columns).sum() / light.sum() == pytest.approx(30, abs=0.1)
 
@@ -153,8 +147,8 @@ def test_blur_of_a_dot_is_centred_on_the_dot(extent):
 def test_blur_keeps_the_amount_of_light():
     photo = textured()
     for path in paths(8, 5):
-        blur, sharp = render_pair(photo, path, middle_window(photo, 8))
-        assert decode_srgb(blur).mean() == pytest.approx(decode_srgb(sharp).mean(), rel=0.02)
+        blur, sharp = render_pair(photo, Shot(path), middle_window(photo, 8))
+        assert decode(blur, "linear").mean() == pytest.approx(decode(sharp, "linear").mean(), rel=0.02)
 
 
 @pytest.mark.parametrize("extent", [1.0, 12.0])
@@ -162,10 +156,10 @@ def test_margin_keeps_the_border_out_of_sight(extent):
     # Beyond the edge OpenCV reads black, which would darken this white photograph.
     photo = np.full((120, 160, 3), 255, np.uint8)
     for path in paths(extent, 20):
-        blur, _ = render_pair(photo, path, middle_window(photo, extent))
+        blur, _ = render_pair(photo, Shot(path), middle_window(photo, extent))
         assert blur.min() == 255
 
 
 def test_window_too_close_to_the_edge():
     with pytest.raises(InputError, match="pixels around it in a photograph of 120x90"):
-        render_pair(textured(), paths(12)[0], Window(2, 2, 80, 100))
+        render_pair(textured(), Shot(paths(12)[0]), Window(2, 2, 80, 100))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from macr_plugin.data import demo
 from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
 from macr_plugin.data.gopro import find_pairs, read_pair
+from macr_plugin.data.synthesis import demo
 from macr_plugin.errors import InputError
 
 

@@ -4,8 +4,11 @@ import pytest
 
 from macr_plugin.data.gopro import find_pairs, read_pair
 from macr_plugin.data.lmdb import read_meta_info, read_storage
-from macr_plugin.data.motion_blur import border_margin
-from macr_plugin.data.synthesis import synthesize_from_photos
+from macr_plugin.data.readers import open_lmdb
+from macr_plugin.data.synthesis import pair_sets
+from macr_plugin.data.synthesis.blur_model import BlurModel, blur_model
+from macr_plugin.data.synthesis.pair_sets import synthesize_from_photos
+from macr_plugin.data.synthesis.paths import border_margin
 from macr_plugin.errors import InputError
 
 
@@ -30,7 +33,7 @@ def files_below(root):
 
 def test_photos_become_scenes_and_lmdbs(photos, tmp_path):
     out = tmp_path / "mine/train"
-    assert synthesize_from_photos(photos, out, pairs=3, extent=(2, 5))
+    assert synthesize_from_photos(photos, out, pairs=3, model=BlurModel((2, 5)))
     pairs = find_pairs(out)
     assert [pair.key for pair in pairs] == [f"{scene}/00000{n}" for scene in ("north", "south") for n in (1, 2, 3)]
     margin = border_margin(5, 90, 120)
@@ -49,7 +52,7 @@ def test_averaging_changes_the_blurred_pictures_alone(photos, tmp_path):
     pictures = {}
     for averaging, gopro_name in (("linear", "blur_gamma"), ("encoded", "blur")):
         out = tmp_path / averaging / "train"
-        synthesize_from_photos(photos, out, pairs=1, extent=(4, 5), averaging=averaging)
+        synthesize_from_photos(photos, out, pairs=1, model=BlurModel((4, 5), averaging=(averaging,)))
         assert read_storage(out.parent / "train_blur.lmdb").blur == gopro_name
         assert read_storage(out.parent / "train_sharp.lmdb").blur is None
         pictures[averaging] = [read_pair(pair) for pair in find_pairs(out)]
@@ -61,34 +64,34 @@ def test_averaging_changes_the_blurred_pictures_alone(photos, tmp_path):
 
 def test_size_cuts_pictures_out_of_the_photographs(photos, tmp_path):
     out = tmp_path / "mine/train"
-    synthesize_from_photos(photos, out, pairs=3, extent=(2, 5), size=(40, 50))
+    synthesize_from_photos(photos, out, pairs=3, model=BlurModel((2, 5)), size=(40, 50))
     sharp = [read_pair(pair)[1] for pair in find_pairs(out)]
     assert {picture.shape for picture in sharp} == {(40, 50, 3)}
     assert len({picture.tobytes() for picture in sharp}) == len(sharp)
     with pytest.raises(InputError, match=r"north\.png is 120x90, too small for 50x80 pixels with blur of 5 pixels"):
-        synthesize_from_photos(photos, tmp_path / "large", pairs=1, extent=(2, 5), size=(80, 50))
+        synthesize_from_photos(photos, tmp_path / "large", pairs=1, model=BlurModel((2, 5)), size=(80, 50))
 
 
 def test_processes_and_repetition_do_not_change_a_byte(photos, tmp_path):
     for name, workers in (("one", 1), ("two", 2), ("default", None)):
-        synthesize_from_photos(photos, tmp_path / name / "train", pairs=2, extent=(2, 5), workers=workers)
+        synthesize_from_photos(photos, tmp_path / name / "train", pairs=2, model=BlurModel((2, 5)), workers=workers)
     assert files_below(tmp_path / "one") == files_below(tmp_path / "two") == files_below(tmp_path / "default")
 
 
 def test_second_run_is_refused_or_skipped_or_forced(photos, tmp_path):
     out = tmp_path / "mine/train"
-    assert synthesize_from_photos(photos, out, pairs=1, extent=(2, 3))
+    assert synthesize_from_photos(photos, out, pairs=1, model=BlurModel((2, 3)))
     first = files_below(out.parent)
-    assert not synthesize_from_photos(photos, out, pairs=1, extent=(2, 3))
+    assert not synthesize_from_photos(photos, out, pairs=1, model=BlurModel((2, 3)))
     with pytest.raises(InputError, match="other photographs or settings: --force replaces it"):
-        synthesize_from_photos(photos, out, pairs=1, extent=(2, 3), seed=1)
+        synthesize_from_photos(photos, out, pairs=1, model=BlurModel((2, 3)), seed=1)
     assert files_below(out.parent) == first
-    assert synthesize_from_photos(photos, out, pairs=1, extent=(2, 3), seed=1, force=True)
+    assert synthesize_from_photos(photos, out, pairs=1, model=BlurModel((2, 3)), seed=1, force=True)
     assert files_below(out.parent).keys() == first.keys()
     assert files_below(out.parent) != first
     cv2.imwrite(str(photos / "north.png"), textured(seed=9))
     with pytest.raises(InputError, match="other photographs"):
-        synthesize_from_photos(photos, out, pairs=1, extent=(2, 3), seed=1)
+        synthesize_from_photos(photos, out, pairs=1, model=BlurModel((2, 3)), seed=1)
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -116,9 +119,6 @@ def test_failure_leaves_nothing(photos, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"extent": (5, 4)}, "is no range"),
-        ({"extent": (-1, 4)}, "is no range"),
-        ({"extent": (0, float("nan"))}, "is no range"),
         ({"size": (0, 40)}, "the size 40x0 is no size"),
         ({"pairs": 0}, "at least 1"),
         ({"workers": 0}, "at least 1"),
@@ -145,3 +145,33 @@ def test_unusable_photo_folders(photos, tmp_path):
     (photos / "broken.jpg").rename(photos / "dot.ted.jpg")
     with pytest.raises(InputError, match=r"cannot keep the name 'dot\.ted'"):
         synthesize_from_photos(photos, tmp_path / "train")
+
+
+def test_many_pairs_of_one_photograph_do_not_depend_on_how_they_are_shared_out(photos, tmp_path, monkeypatch):
+    model = blur_model({"extent": (0, 6), "object_share": 1}, realistic=True)
+    for name, number in (("some", 2), ("all", 32)):
+        monkeypatch.setattr(pair_sets, "PAIRS_PER_JOB", number)
+        synthesize_from_photos(photos, tmp_path / name / "train", pairs=5, size=(24, 32), model=model, workers=1)
+    assert files_below(tmp_path / "some") == files_below(tmp_path / "all")
+
+
+def test_photographs_may_be_listed(photos, tmp_path):
+    cv2.imwrite(str(tmp_path / "east.png"), textured(seed=5))
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/west.png").symlink_to(tmp_path / "east.png")
+    sources = [photos / "south.jpg", tmp_path / "linked"]
+    synthesize_from_photos(sources, tmp_path / "mine/train", pairs=1, model=BlurModel((2, 3)))
+    assert [pair.key for pair in find_pairs(tmp_path / "mine/train")] == ["south/000001", "west/000001"]
+    with pytest.raises(InputError, match=r"missing\.png is not a folder"):
+        synthesize_from_photos([tmp_path / "missing.png"], tmp_path / "none/train")
+
+
+def test_uncompressed_lmdbs_hold_the_pictures(photos, tmp_path):
+    out = tmp_path / "mine/train"
+    synthesize_from_photos(photos, out, pairs=2, size=(40, 50), storage="uncompressed", model=BlurModel((2, 3)))
+    pairs = find_pairs(out)
+    for kind in ("blur", "sharp"):
+        reader = open_lmdb(out.parent / f"train_{kind}.lmdb", "uncompressed_lmdb")
+        for pair in pairs:
+            picture = reader.read(pair.key)[0:40, 0:50]
+            np.testing.assert_array_equal(picture[..., ::-1], cv2.imread(str(getattr(pair, kind))))

@@ -15,7 +15,7 @@ from pathlib import Path
 import skimage
 
 from macr_plugin.data.lmdb import staged
-from macr_plugin.data.synthesis import (
+from macr_plugin.data.synthesis.pair_sets import (
     RenderSettings,
     Scene,
     describe_settings,

@@ -10,13 +10,14 @@ of encoded values.
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +26,20 @@ import numpy as np
 from tqdm import tqdm
 
 from macr_plugin.data.gopro import check_key, describe_size, find_pairs, read_bytes
-from macr_plugin.data.lmdb import Storage, encode_png, staged, write_image_lmdb
-from macr_plugin.data.motion_blur import (
-    DEFAULT_EXTENT,
-    Averaging,
-    Window,
-    border_margin,
-    check_extent,
-    draw_camera_path,
-    generator_for,
-    render_pair,
-)
-from macr_plugin.data.photos import list_photos, read_photo
+from macr_plugin.data.lmdb import Encoding, Storage, encode_png, staged, write_image_lmdb
+from macr_plugin.data.synthesis.blur_model import BlurModel
+from macr_plugin.data.synthesis.paths import generator_for
+from macr_plugin.data.synthesis.photos import list_photos, read_photo
+from macr_plugin.data.synthesis.rendering import Window, render_pair
+from macr_plugin.data.synthesis.response import Averaging
 from macr_plugin.errors import InputError
 
 MARKER = "synthesis.json"
 # Settings of an existing set are compared with the wanted ones; raise this when the same settings give other pictures.
-RENDERING_VERSION = 1
+RENDERING_VERSION = 2
 GOPRO_NAMES: dict[Averaging, str] = {"linear": "blur_gamma", "encoded": "blur"}
+# A photograph is decoded once for so many pairs; what one process does at a time.
+PAIRS_PER_JOB = 32
 
 
 @dataclass(frozen=True)
@@ -51,16 +48,16 @@ class RenderSettings:
 
     Attributes:
         seed: Non-negative; another seed gives other paths and cut-outs.
-        extent: Smallest and largest extent of a path in pixels; drawn evenly between them for each pair.
         size: Height and width of the pictures, cut out of the photograph at a random place. None: the whole photograph
             less the margin that the largest extent needs.
-        averaging: What the sub-frames are averaged in.
+        model: What the blur is drawn from.
+        storage: How the LMDBs store the pictures.
     """
 
     seed: int
-    extent: tuple[float, float] = DEFAULT_EXTENT
     size: tuple[int, int] | None = None
-    averaging: Averaging = "linear"
+    model: BlurModel = field(default_factory=BlurModel)
+    storage: Encoding = "png"
 
 
 @dataclass(frozen=True)
@@ -93,41 +90,43 @@ def write_split(folder: Path, scenes: Sequence[Scene], settings: RenderSettings,
         InputError: A photograph cannot be read or is too small, or a scene name cannot be used as a key.
     """
     jobs = list(_list_jobs(folder, scenes, settings))
-    with tqdm(total=len(jobs), desc=folder.name, unit="pair") as progress:
-        for _ in _map_jobs(jobs, workers):
-            progress.update()
+    with tqdm(total=sum(len(job.pairs) for job in jobs), desc=folder.name, unit="pair") as progress:
+        for rendered in _map_jobs(jobs, workers):
+            progress.update(rendered)
     pairs = find_pairs(folder)
     blur_lmdb, sharp_lmdb = _lmdb_targets(folder)
-    write_image_lmdb(
-        blur_lmdb, ((pair.key, pair.blur) for pair in pairs), Storage(blur=GOPRO_NAMES[settings.averaging])
-    )
-    write_image_lmdb(sharp_lmdb, ((pair.key, pair.sharp) for pair in pairs))
+    averaging = settings.model.averaging
+    gopro_name = GOPRO_NAMES.get(averaging[0]) if len(averaging) == 1 else None
+    storage = settings.storage
+    write_image_lmdb(blur_lmdb, ((pair.key, pair.blur) for pair in pairs), Storage(storage, gopro_name))
+    write_image_lmdb(sharp_lmdb, ((pair.key, pair.sharp) for pair in pairs), Storage(storage))
 
 
 def synthesize_from_photos(
-    photos: Path,
+    photos: Path | Sequence[Path],
     out: Path,
     pairs: int = 7,
-    extent: tuple[float, float] = DEFAULT_EXTENT,
     size: tuple[int, int] | None = None,
-    averaging: Averaging = "linear",
+    model: BlurModel | None = None,
+    storage: Encoding = "png",
     seed: int = 0,
     workers: int | None = None,
     force: bool = False,
 ) -> bool:
-    """Render a split from a folder of sharp photographs; each photograph becomes a scene of its name.
+    """Render a split from sharp photographs; each photograph becomes a scene of its name.
 
     Writes ``<out>/<photo>/{blur,sharp}/<frame>.png``, ``<out>_blur.lmdb`` and ``<out>_sharp.lmdb``, as one split of the
     demo set, and the settings into ``<out>/synthesis.json``. All three appear only when complete.
 
     Args:
-        photos: Folder of sharp 8-bit photographs; folders in it are not searched.
+        photos: Sharp 8-bit photographs: a folder, in which folders are not searched, or files and such folders.
         out: Folder of the split, such as ``datasets/mine/train``.
         pairs: Number of pairs to render from each photograph.
-        extent: Smallest and largest extent of the blur in pixels.
         size: Height and width of the pictures, cut out of each photograph at a random place. Default: the whole
             photograph less the margin that the largest extent needs.
-        averaging: What the sub-frames are averaged in. Two runs with one seed give the same sharp pictures and paths.
+        model: What the blur is drawn from. Default: one path for the whole picture, 4 to 12 pixels. Two runs with one
+            seed whose models differ in ``averaging`` alone give the same sharp pictures and paths.
+        storage: How the LMDBs store the pictures.
         seed: Non-negative seed.
         workers: Number of processes. Default: one for each CPU.
         force: Replace a split that this function wrote before.
@@ -144,8 +143,8 @@ def synthesize_from_photos(
     if size is not None and min(size) < 1:
         raise InputError(f"the size {size[1]}x{size[0]} is no size: give width and height of at least 1 pixel")
     out = out.resolve()
-    files = _photos_by_stem(photos)
-    settings = RenderSettings(seed, check_extent(extent, "the extent"), size, averaging)
+    files = _photos_by_stem([photos] if isinstance(photos, Path) else photos)
+    settings = RenderSettings(seed, size, model or BlurModel(), storage)
     description = describe_settings(settings, files, pairs)
     targets = (*_lmdb_targets(out), out)
     if not needs_writing(out, description, force):
@@ -177,7 +176,15 @@ def describe_settings(settings: RenderSettings, photos: Iterable[Path], pairs: i
         InputError: A photograph cannot be read.
     """
     checksums = {photo.name: zlib.crc32(read_bytes(photo)) for photo in photos}
-    description = {"version": RENDERING_VERSION, **asdict(settings), "pairs": pairs, "photos": checksums}
+    description = {
+        "version": RENDERING_VERSION,
+        "seed": settings.seed,
+        "size": settings.size,
+        "storage": settings.storage,
+        **asdict(settings.model),
+        "pairs": pairs,
+        "photos": checksums,
+    }
     return json.loads(json.dumps(description))
 
 
@@ -219,11 +226,19 @@ def write_marker(folder: Path, description: dict[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class _PairJob:
+class _PairFiles:
     key: str
-    photo: Path
     blur: Path
     sharp: Path
+
+
+@dataclass(frozen=True)
+class _PhotoJob:
+    """Some pairs of one photograph; moving shapes are filled from another one."""
+
+    photo: Path
+    other_photo: Path
+    pairs: tuple[_PairFiles, ...]
     settings: RenderSettings
 
 
@@ -231,18 +246,27 @@ def _lmdb_targets(folder: Path) -> tuple[Path, Path]:
     return folder.with_name(f"{folder.name}_blur.lmdb"), folder.with_name(f"{folder.name}_sharp.lmdb")
 
 
-def _list_jobs(folder: Path, scenes: Iterable[Scene], settings: RenderSettings) -> Iterator[_PairJob]:
+def _list_jobs(folder: Path, scenes: Sequence[Scene], settings: RenderSettings) -> Iterator[_PhotoJob]:
+    photos = [photo for scene in scenes for photo in scene.photos]
     for scene in scenes:
         check_key(scene.name, scene.photos[0])
         for kind in ("blur", "sharp"):
             (folder / scene.name / kind).mkdir(parents=True)
-        photos = [photo for photo in scene.photos for _ in range(scene.pairs)]
-        for number, photo in enumerate(photos, start=1):
-            blur, sharp = (folder / scene.name / kind / f"{number:06d}.png" for kind in ("blur", "sharp"))
-            yield _PairJob(f"{scene.name}/{number:06d}", photo, blur, sharp, settings)
+        for place, photo in enumerate(scene.photos):
+            numbers = range(place * scene.pairs + 1, (place + 1) * scene.pairs + 1)
+            pairs = [_pair_files(folder, scene.name, number) for number in numbers]
+            others = [other for other in photos if other != photo] or [photo]
+            other = others[int(generator_for(settings.seed, str(photo.name)).integers(len(others)))]
+            for start in range(0, len(pairs), PAIRS_PER_JOB):
+                yield _PhotoJob(photo, other, tuple(pairs[start : start + PAIRS_PER_JOB]), settings)
 
 
-def _map_jobs(jobs: Sequence[_PairJob], workers: int) -> Iterator[None]:
+def _pair_files(folder: Path, scene: str, number: int) -> _PairFiles:
+    blur, sharp = (folder / scene / kind / f"{number:06d}.png" for kind in ("blur", "sharp"))
+    return _PairFiles(f"{scene}/{number:06d}", blur, sharp)
+
+
+def _map_jobs(jobs: Sequence[_PhotoJob], workers: int) -> Iterator[int]:
     workers = min(workers, len(jobs))
     if workers == 1:
         yield from map(_render_job, jobs)
@@ -253,39 +277,45 @@ def _map_jobs(jobs: Sequence[_PairJob], workers: int) -> Iterator[None]:
         yield from pool.map(_render_job, jobs)
 
 
-def _render_job(job: _PairJob) -> None:
-    photo = read_photo(job.photo)
-    generator = generator_for(job.settings.seed, job.key)
-    extent = generator.uniform(*job.settings.extent)
-    window = _draw_window(generator, photo, job)
-    blur, sharp = render_pair(photo, draw_camera_path(generator, extent), window, job.settings.averaging)
-    job.blur.write_bytes(encode_png(blur))
-    job.sharp.write_bytes(encode_png(sharp))
+def _render_job(job: _PhotoJob) -> int:
+    photo, model = read_photo(job.photo), job.settings.model
+    read_other = functools.cache(lambda: read_photo(job.other_photo))
+    for pair in job.pairs:
+        generator = generator_for(job.settings.seed, pair.key)
+        extent = model.draw_extent(generator)
+        window = _draw_window(generator, photo, job)
+        shot = model.draw_shot(generator, extent, window[2:], lambda _: read_other())
+        blur, sharp = render_pair(photo, shot, window)
+        pair.blur.write_bytes(encode_png(blur))
+        pair.sharp.write_bytes(encode_png(sharp))
+    return len(job.pairs)
 
 
-def _draw_window(generator: np.random.Generator, photo: np.ndarray, job: _PairJob) -> Window:
+def _draw_window(generator: np.random.Generator, photo: np.ndarray, job: _PhotoJob) -> Window:
     photo_height, photo_width = photo.shape[:2]
-    height, width = job.settings.size or (photo_height, photo_width)
-    margin = border_margin(job.settings.extent[1], height, width)
-    if job.settings.size is None:
+    size, model = job.settings.size, job.settings.model
+    height, width = size or (photo_height, photo_width)
+    margin = model.margin(height, width)
+    if size is None:
         height, width = photo_height - 2 * margin, photo_width - 2 * margin
     spare_rows, spare_columns = photo_height - height - 2 * margin, photo_width - width - 2 * margin
-    wanted = f" {width}x{height} pixels with" if job.settings.size else ""
+    wanted = f" {width}x{height} pixels with" if size else ""
     if min(height, width) < 1 or min(spare_rows, spare_columns) < 0:
         raise InputError(
-            f"{job.photo} is {describe_size(photo)}, too small for{wanted} blur of {job.settings.extent[1]:g} pixels: "
+            f"{job.photo} is {describe_size(photo)}, too small for{wanted} blur of {model.extent[1]:g} pixels: "
             f"remove it or choose a smaller extent{' or size' * bool(wanted)}"
         )
     top, left = margin + generator.integers(spare_rows + 1), margin + generator.integers(spare_columns + 1)
     return Window(int(top), int(left), height, width)
 
 
-def _photos_by_stem(folder: Path) -> list[Path]:
+def _photos_by_stem(sources: Iterable[Path]) -> list[Path]:
     by_stem: dict[str, Path] = {}
-    for file in list_photos(folder, recursive=False):
-        if file.stem in by_stem:
-            raise InputError(f"{by_stem[file.stem]} and {file.name} would be one scene: rename one of them")
-        by_stem[file.stem] = file
+    for source in sources:
+        for file in [source] if source.is_file() else list_photos(source, recursive=False):
+            if file.stem in by_stem:
+                raise InputError(f"{by_stem[file.stem]} and {file.name} would be one scene: rename one of them")
+            by_stem[file.stem] = file
     return list(by_stem.values())
 
 
