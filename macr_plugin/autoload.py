@@ -97,9 +97,9 @@ def _after_basicsr() -> None:
 
     register_all()
     if basicsr_compat.is_training_program():
-        from macr_plugin.option_check import check_options
+        from macr_plugin.training_program import mend_this_program
 
-        basicsr_compat.mend_training_program(check_options)
+        mend_this_program()
 
 
 def _warn_on_error(step) -> None:  # type: ignore[no-untyped-def]

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from macr_plugin import basicsr_compat
 from macr_plugin.errors import one_line_errors
-from macr_plugin.option_check import check_options
+from macr_plugin.training_program import mend_this_program
 
 
 def main() -> None:
     """Run the test pipeline with the command line's arguments."""
     import basicsr.test
 
-    basicsr_compat.mend_training_program(check_options)
+    mend_this_program()
     with one_line_errors("macr_plugin.test"):
         basicsr.test.test_pipeline(str(Path.cwd()))
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from macr_plugin import basicsr_compat
 from macr_plugin.errors import one_line_errors
-from macr_plugin.option_check import check_options
 from macr_plugin.own_files import import_files, take_imports
+from macr_plugin.training_program import mend_this_program
 
 
 def main() -> None:
     """Run the training pipeline with the command line's arguments."""
     import basicsr.train
 
-    basicsr_compat.mend_training_program(check_options)
+    mend_this_program()
     with one_line_errors("macr_plugin.train"):
         import_files(take_imports(sys.argv))
         basicsr.train.train_pipeline(str(Path.cwd()))

@@ -41,12 +41,14 @@ from basicsr.utils import FileClient
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
-from macr_plugin.basicsr_compat import DrawnIndex, mend_lmdb_environments
+from macr_plugin.basicsr_compat.lmdb_backend import mend_lmdb_environments
 from macr_plugin.data import readers
 from macr_plugin.data.crops import CropGrid
 from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
+from macr_plugin.data.drawn_index import DrawnIndex
 from macr_plugin.data.gopro import find_pairs, read_picture
 from macr_plugin.data.lmdb import Storage, encode_png, write_image_lmdb
+from macr_plugin.data.lmdb_environments import lmdb_environments
 from macr_plugin.data.synthesis.demo import PHOTO_FOLDER, SCENES
 from macr_plugin.errors import InputError, one_line_errors
 
@@ -434,7 +436,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
     check_plot(options.plot)
     # Several contenders read one LMDB, which lmdb 2 and later refuse to open twice in a process.
-    mend_lmdb_environments()
+    mend_lmdb_environments(lmdb_environments())
     report: dict[str, Any] = {"machine": describe_machine(), "options": vars(options)}
     with tempfile.TemporaryDirectory(prefix="macr-benchmark-", dir=options.folder) as folder:
         write_frames(Path(folder), options.frames)

@@ -14,8 +14,8 @@ from typing import Any
 import cv2
 import torch
 
-from macr_plugin.basicsr_compat import DrawnIndex
 from macr_plugin.data import synthetic_motion_blur_dataset
+from macr_plugin.data.drawn_index import DrawnIndex
 from macr_plugin.data.synthesis.device_rendering import with_rendered_blur
 from macr_plugin.data.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
 from macr_plugin.errors import one_line_errors

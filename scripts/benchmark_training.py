@@ -37,10 +37,9 @@ from basicsr.models.sr_model import SRModel
 from benchmark_data import HEIGHT, WIDTH, check_plot, describe_machine, write_frames
 from tqdm import tqdm
 
-from macr_plugin import basicsr_compat
 from macr_plugin.errors import InputError, one_line_errors
 from macr_plugin.models.multiscale_model import MultiScaleDeblurModel
-from macr_plugin.option_check import check_options
+from macr_plugin.training_program import mend_this_program
 
 OPTIONS = Path(__file__).parents[1] / "options" / "macr_gopro.yml"
 BASELINE = "ours, not accelerated, losses read in every step"
@@ -142,7 +141,7 @@ def now() -> float:
 def train_and_measure(options: Path, result: Path, first: int, last: int, reads_losses: bool) -> None:
     """Run BasicSR's training program on an option file and write the figures."""
     sys.argv = [sys.argv[0], "-opt", str(options)]
-    basicsr_compat.mend_training_program(check_options)
+    mend_this_program()
     opt = yaml.safe_load(options.read_text())
     meter = Meter(first, last, reads_losses)
     meter.attach(SRModel if opt["model_type"] == "SRModel" else MultiScaleDeblurModel)

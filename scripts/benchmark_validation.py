@@ -35,8 +35,9 @@ from basicsr.utils import get_root_logger, tensor2img
 from benchmark_data import check_plot, describe_machine, write_frames
 from tqdm import tqdm
 
-from macr_plugin.basicsr_compat import mend_lmdb_environments
+from macr_plugin.basicsr_compat.lmdb_backend import mend_lmdb_environments
 from macr_plugin.data.lmdb import DATA_FILE, read_storage
+from macr_plugin.data.lmdb_environments import lmdb_environments
 from macr_plugin.errors import InputError, one_line_errors
 from macr_plugin.metrics.psnr_ssim import psnr, ssim_3d, ssim_per_channel
 
@@ -236,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cv2.setNumThreads(options.threads)
     get_root_logger(log_level=logging.ERROR)
     # Both contenders read one LMDB, which lmdb 2 and later refuse to open twice in a process.
-    mend_lmdb_environments()
+    mend_lmdb_environments(lmdb_environments())
     with tempfile.TemporaryDirectory(prefix="macr-benchmark-", dir=options.folder) as folder:
         lq, gt = options.lq, options.gt
         if lq is None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from macr_plugin.archs.tiling import Tile
-from macr_plugin.basicsr_compat import read_yaml
 from macr_plugin.benchmark.results import Published
 from macr_plugin.errors import InputError
 from macr_plugin.option_check import KNOWN_KEYS, check_keys, check_network
+from macr_plugin.option_file import read_yaml
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 MODES = ("eager", "compiled", "cuda_graph")

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from macr_plugin.basicsr_compat import DrawnIndex
 from macr_plugin.data.dataset_options import option_name, require_option
+from macr_plugin.data.drawn_index import DrawnIndex
 from macr_plugin.data.gopro import ImagePair, find_pairs, pair_folders
 from macr_plugin.data.lmdb import DATA_FILE, read_sizes
 from macr_plugin.data.readers import ENCODINGS, CachedReader, FileReader, Frame, Reader, open_lmdb
@@ -93,7 +93,7 @@ class DeblurPairDataset(torch.utils.data.Dataset):
         """Read a pair.
 
         Args:
-            index: Number of the pair; a :class:`~macr_plugin.basicsr_compat.DrawnIndex` decides what is drawn.
+            index: Number of the pair; a :class:`~macr_plugin.data.drawn_index.DrawnIndex` decides what is drawn.
 
         Returns:
             ``lq`` and ``gt``, the blurred and the sharp picture: tensors of shape (3, height, width), RGB, float32 in 0

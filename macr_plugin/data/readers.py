@@ -13,9 +13,9 @@ from typing import Protocol
 import lmdb
 import numpy as np
 
-from macr_plugin.basicsr_compat import lmdb_environments
 from macr_plugin.data.gopro import decode_picture, read_picture
 from macr_plugin.data.lmdb import DATA_FILE, Encoding, band_key, read_sizes, read_storage
+from macr_plugin.data.lmdb_environments import lmdb_environments
 from macr_plugin.errors import InputError
 
 ENCODINGS: Mapping[str, Encoding] = {"lmdb": "png", "uncompressed_lmdb": "uncompressed"}

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from macr_plugin.basicsr_compat import DrawnIndex
 from macr_plugin.data.dataset_options import option_name, require_option
 from macr_plugin.data.deblur_pair_dataset import Crop
+from macr_plugin.data.drawn_index import DrawnIndex
 from macr_plugin.data.lmdb import read_meta_info
 from macr_plugin.data.readers import ENCODINGS, CachedReader, FileReader, Reader, open_lmdb
 from macr_plugin.data.synthesis.blur_model import SETTINGS, SUBFRAMES_PER_PIXEL, blur_model

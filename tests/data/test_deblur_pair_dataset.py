@@ -10,8 +10,9 @@ import pytest
 import torch
 from basicsr.data import data_sampler
 
-from macr_plugin.basicsr_compat import DrawnIndex, mend_sampler
+from macr_plugin.basicsr_compat.loading import mend_sampler
 from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
+from macr_plugin.data.drawn_index import DrawnIndex
 from macr_plugin.data.gopro import find_pairs
 from macr_plugin.data.lmdb import Storage, encode_png, write_image_lmdb
 from macr_plugin.errors import InputError
@@ -398,7 +399,7 @@ def draws_of(split, monkeypatch):
     """Crops of some epochs as BasicSR's program would draw them, with the name of the picture."""
     for module in (basicsr.train, data_sampler):
         monkeypatch.setattr(module, "EnlargedSampler", data_sampler.EnlargedSampler)
-    mend_sampler()
+    mend_sampler(DrawnIndex)
 
     def draw(epochs=(0,), num_workers=0, rank=0, ranks=1, ratio=3, backend="lmdb", seed=0, **loader_options):
         dataset = DeblurPairDataset(options(split, backend, "train", uint8=True, manual_seed=seed))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from macr_plugin.basicsr_compat import DrawnIndex
+from macr_plugin.data.drawn_index import DrawnIndex
 from macr_plugin.data.lmdb import Storage, encode_png, write_image_lmdb
 from macr_plugin.data.readers import FileReader
 from macr_plugin.data.synthesis.device_rendering import with_rendered_blur

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from basicsr.models import build_model
 
-from macr_plugin.basicsr_compat import mend_distributed_on_cpu
+from macr_plugin.basicsr_compat.distributed import mend_distributed_on_cpu
 
 batch_file, folder, averages_itself = sys.argv[1:]
 mend_distributed_on_cpu()

@@ -1,0 +1,71 @@
+"""Mends of BasicSR 1.4.2 on today's libraries; the only room that knows BasicSR's faults.
+
+One mend belongs to every import of BasicSR: :func:`alias_functional_tensor`. The others change how BasicSR behaves,
+and :func:`mend_training_program` applies them only where :func:`is_training_program` says that the main program is
+BasicSR's or the plugin's own training or test script. None of them patches torch, and each does nothing where the fault
+it is for is not there, so that a newer BasicSR is supported by deleting. ``docs/compatibility.md`` lists them for
+users.
+
+The faults, by module:
+
+* ``torchvision_alias``: an import of a torchvision module that is no more.
+* ``parsing``: options that are misread, output below site-packages, an option file copied onto itself.
+* ``resume``: states looked for elsewhere, and loaded on a GPU alone.
+* ``distributed``: processes on a CPU.
+* ``loading``: workers that repeat their draws, a sampler that does not tell them, an effective batch nobody sees.
+* ``prefetching``: memory of a batch that is given away too early.
+* ``lmdb_backend``: an LMDB opened twice.
+
+``program`` tells which program is running, ``patching`` how a part of BasicSR is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from macr_plugin.basicsr_compat.distributed import mend_distributed_on_cpu
+from macr_plugin.basicsr_compat.lmdb_backend import Environments, mend_lmdb_environments
+from macr_plugin.basicsr_compat.loading import log_effective_batch, mend_sampler, mend_worker_seeds
+from macr_plugin.basicsr_compat.parsing import mend_option_copy, mend_options, mend_output_root
+from macr_plugin.basicsr_compat.patching import Options
+from macr_plugin.basicsr_compat.prefetching import mend_cuda_prefetcher
+from macr_plugin.basicsr_compat.program import TRAINING_PROCESS_VARIABLE, is_training_program, is_training_worker
+from macr_plugin.basicsr_compat.resume import mend_resume
+from macr_plugin.basicsr_compat.torchvision_alias import alias_functional_tensor
+
+__all__ = ["alias_functional_tensor", "is_training_program", "mend_training_program"]
+
+
+def mend_training_program(
+    read_options: Callable[[Path], Options],
+    check_options: Callable[[Options], None],
+    draw: Callable[[int, int, int], int],
+    environments: Environments,
+) -> None:
+    """Apply every mend that training and testing need; does nothing when called again.
+
+    Args:
+        read_options: Reads an option file; raises :class:`~macr_plugin.errors.InputError` where that is not possible.
+        check_options: Called with the parsed options, before anything is built; raises
+            :class:`~macr_plugin.errors.InputError` on a key it does not know.
+        draw: Makes a sample's number from that number, the epoch and the draw.
+        environments: The LMDB environments that this process shares.
+    """
+    from basicsr.utils import options
+
+    if hasattr(options.parse_options, "__wrapped__"):
+        return
+    if not is_training_worker():
+        os.environ[TRAINING_PROCESS_VARIABLE] = str(os.getpid())
+    mend_options(read_options, check_options)
+    mend_output_root()
+    mend_option_copy()
+    mend_distributed_on_cpu()
+    mend_resume()
+    mend_worker_seeds()
+    mend_sampler(draw)
+    mend_cuda_prefetcher()
+    mend_lmdb_environments(environments)
+    log_effective_batch()

@@ -1,0 +1,98 @@
+"""Mends of how BasicSR's loader, its sampler and its workers draw the training data."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from macr_plugin.basicsr_compat.patching import Options, replace_everywhere
+
+
+def seed_worker(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
+    """Seed a data loading worker from torch's seed of it, which is new in every epoch and in every process.
+
+    Args:
+        worker_id: As torch's ``worker_init_fn`` gets it; the remaining arguments are BasicSR's.
+        num_workers: Not used.
+        rank: Not used.
+        seed: Not used.
+    """
+    import numpy as np
+    import torch
+
+    worker_seed = torch.initial_seed() % 2**32
+    random.seed(worker_seed)
+    np.random.seed(worker_seed)
+
+
+def mend_worker_seeds() -> None:
+    """Make workers draw other crops and flips in every epoch; BasicSR seeds them with a constant."""
+    import basicsr.data
+
+    if repeats_seeds(basicsr.data.worker_init_fn):
+        replace_everywhere(basicsr.data.worker_init_fn, seed_worker)
+
+
+def repeats_seeds(worker_init_fn: Callable[..., None]) -> bool:
+    """Whether a BasicSR ``worker_init_fn`` ignores torch's seed; leaves every generator as it was."""
+    import numpy as np
+    import torch
+
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    draws = []
+    with torch.random.fork_rng(devices=[]):
+        for torch_seed in (0, 1):
+            torch.manual_seed(torch_seed)
+            worker_init_fn(worker_id=0, num_workers=1, rank=0, seed=0)
+            draws.append(random.random())
+    random.setstate(python_state)
+    np.random.set_state(numpy_state)
+    return draws[0] == draws[1]
+
+
+def mend_sampler(draw: Callable[[int, int, int], int]) -> None:
+    """Let the training sampler hand over epoch and draw, in BasicSR's order.
+
+    A dataset otherwise knows neither, so that what it draws depends on the number of workers and on a resume.
+
+    Args:
+        draw: Makes a sample's number from that number, the epoch and the draw.
+    """
+    import torch
+    from basicsr.data.data_sampler import EnlargedSampler
+
+    class DrawSampler(EnlargedSampler):
+        """BasicSR's sampler that tells each number's draw."""
+
+        def __iter__(self) -> Iterator[int]:
+            generator = torch.Generator()
+            generator.manual_seed(self.epoch)
+            draws = torch.randperm(self.total_size, generator=generator)[self.rank :: self.num_replicas].tolist()
+            size, epoch = len(self.dataset), self.epoch
+            return (draw(number % size, epoch, number) for number in draws)
+
+    replace_everywhere(EnlargedSampler, DrawSampler)
+
+
+def log_effective_batch() -> None:
+    """Log how many pictures one step really uses: per process times processes."""
+    import basicsr.data
+    from basicsr.utils import get_root_logger
+    from basicsr.utils.dist_util import get_dist_info
+
+    build_dataloader = basicsr.data.build_dataloader
+
+    @functools.wraps(build_dataloader)
+    def logging_build_dataloader(dataset: Any, dataset_opt: Options, *args: Any, **kwargs: Any) -> Any:
+        loader = build_dataloader(dataset, dataset_opt, *args, **kwargs)
+        if dataset_opt["phase"] == "train":
+            _, processes = get_dist_info()
+            get_root_logger().info(
+                f"Effective batch: {loader.batch_size} per process x {processes} process(es) "
+                f"= {loader.batch_size * processes}"
+            )
+        return loader
+
+    replace_everywhere(build_dataloader, logging_build_dataloader)

@@ -1,0 +1,92 @@
+"""Mends of how BasicSR finds and loads the state that a training resumes from."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+from macr_plugin.basicsr_compat.patching import Options, replace_everywhere
+from macr_plugin.basicsr_compat.program import is_basicsr_program
+from macr_plugin.errors import InputError
+
+
+def find_resume_state(opt: Options) -> None:
+    """Resolve ``--auto_resume`` to the newest training state of the folder that this run writes to."""
+    if not opt["auto_resume"]:
+        return
+    folder = Path(opt["path"]["training_states"])
+    states = [path for path in folder.glob("*.state") if path.stem.isdigit()]
+    opt["auto_resume"] = False
+    if states:
+        opt["path"]["resume_state"] = str(max(states, key=lambda path: int(path.stem)))
+    elif opt["rank"] == 0:
+        print(f"--auto_resume: no training state in {folder}, starting anew.", flush=True)
+
+
+def refuse_resume_on_cpu(opt: Options, option_path: str) -> None:
+    """Stop BasicSR's own script before its resume asks for a GPU that is not there.
+
+    What train.py defines itself is beyond a mend while it runs as the main program.
+
+    Raises:
+        InputError: Naming the command that resumes on a CPU.
+    """
+    import torch
+
+    if not opt["path"].get("resume_state") or torch.cuda.is_available():
+        return
+    if is_basicsr_program() and resume_needs_gpu():
+        raise InputError(
+            "BasicSR's train.py resumes on a GPU only; on a CPU run: "
+            f"python -m macr_plugin.train -opt {option_path} --auto_resume"
+        )
+
+
+def mend_resume() -> None:
+    """Let a run resume on a CPU, and give the optimizer its state on the device where it was.
+
+    Only for the plugin's launcher: where BasicSR's script is the main program, it calls a function of its own, which is
+    out of reach.
+    """
+    import basicsr.train
+
+    if not is_basicsr_program() and resume_needs_gpu():
+        replace_everywhere(basicsr.train.load_resume_state, load_resume_state)
+
+
+def resume_needs_gpu() -> bool:
+    """Whether BasicSR's ``load_resume_state`` asks for the current CUDA device."""
+    import basicsr.train
+
+    return "current_device" in basicsr.train.load_resume_state.__code__.co_names
+
+
+def load_resume_state(opt: Options) -> Options | None:
+    """Load the training state that ``path.resume_state`` names.
+
+    Args:
+        opt: The options, with ``--auto_resume`` already resolved; the paths of the networks to resume are set in them.
+
+    Returns:
+        Epoch, iteration and the states of optimizers and schedulers, on the CPU; None when nothing is to be resumed.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    import torch
+    from basicsr.utils import check_resume
+
+    path = opt["path"].get("resume_state")
+    if not path:
+        return None
+    try:
+        # On the CPU whatever the device: an optimizer moves what belongs to the parameters to theirs itself.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"path.resume_state {path}: {error.strerror}: give an existing .state file") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{path} is damaged (cut short?) and cannot be resumed from: delete it to go on from the state before"
+        ) from error
+    check_resume(opt, state["iter"])
+    return state

@@ -1,0 +1,76 @@
+"""Fixtures for the mends of BasicSR."""
+
+import sys
+
+import pytest
+import torch
+import yaml
+from basicsr.models.base_model import BaseModel
+from basicsr.utils import options
+from basicsr.utils.file_client import FileClient
+
+from macr_plugin.basicsr_compat import parsing, program
+from macr_plugin.option_file import read_options
+
+
+@pytest.fixture(autouse=True)
+def restored_basicsr(monkeypatch):
+    """Undo whatever a mend changes in BasicSR's modules."""
+    monkeypatch.setenv(program.TRAINING_PROCESS_VARIABLE, "")
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "basicsr"]
+    before = [(module, dict(vars(module))) for module in modules]
+    model_to_device, backends = BaseModel.model_to_device, dict(FileClient._backends)
+    yield
+    for module, attributes in before:
+        vars(module).update(attributes)
+    BaseModel.model_to_device = model_to_device
+    FileClient._backends = backends
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Write options, set the command line and call BasicSR's parser on them."""
+    monkeypatch.chdir(tmp_path)
+
+    def parse(changes=None, arguments=(), root=None, is_train=True):
+        opt = {
+            "name": "run",
+            "model_type": "SRModel",
+            "num_gpu": "auto",
+            "manual_seed": 0,
+            "datasets": {"train": {"name": "a", "type": "PairedImageDataset", "num_worker_per_gpu": 1}},
+            "path": {"pretrain_network_g": None},
+            "logger": {"print_freq": 1},
+        }
+        for key, value in (changes or {}).items():
+            if isinstance(value, dict):
+                opt[key].update(value)
+            else:
+                opt[key] = value
+        path = tmp_path / "options.yml"
+        path.write_text(yaml.safe_dump(opt))
+        monkeypatch.setattr(sys, "argv", ["train.py", "-opt", str(path), *arguments])
+        return options.parse_options(str(root or tmp_path), is_train)[0]
+
+    return parse
+
+
+@pytest.fixture
+def pretend_gpus(monkeypatch):
+    """Let torch count so many GPUs."""
+
+    def pretend(count):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+
+    return pretend
+
+
+@pytest.fixture
+def mend_options():
+    """Mend the parser, with the plugin's reader and a check that takes everything."""
+
+    def mend(check=lambda opt: None):
+        parsing.mend_options(read_options, check)
+
+    return mend

@@ -1,0 +1,81 @@
+"""Finding and loading the state to resume from."""
+
+import basicsr.train
+import pytest
+import torch
+
+from macr_plugin.basicsr_compat import resume
+from macr_plugin.errors import InputError
+
+
+def test_auto_resume_looks_where_the_run_writes(run, tmp_path, pretend_gpus, mend_options):
+    pretend_gpus(1)
+    states = tmp_path / "elsewhere" / "experiments" / "run" / "training_states"
+    states.mkdir(parents=True)
+    for iteration in (5, 20, 100):
+        (states / f"{iteration}.state").touch()
+    (states / "unfinished.state").touch()
+    arguments = {"arguments": ["--auto_resume"], "root": tmp_path / "elsewhere"}
+    assert basicsr.train.load_resume_state(run(**arguments)) is None, "BasicSR looks below the current directory"
+    mend_options()
+    assert run(**arguments)["path"]["resume_state"] == str(states / "100.state")
+
+
+def test_auto_resume_without_a_state_starts_anew(run, capsys, mend_options):
+    mend_options()
+    opt = run(arguments=["--auto_resume"])
+    assert not opt["path"].get("resume_state")
+    assert "starting anew" in capsys.readouterr().out
+
+
+def test_basicsr_script_cannot_resume_on_a_cpu(run, monkeypatch, pretend_gpus, mend_options):
+    pretend_gpus(0)
+    mend_options()
+    assert run({"path": {"resume_state": "a.state"}})["path"]["resume_state"] == "a.state"
+    monkeypatch.setattr(resume, "is_basicsr_program", lambda: True)
+    with pytest.raises(InputError, match=r"python -m macr_plugin.train -opt .*options.yml --auto_resume"):
+        run({"path": {"resume_state": "a.state"}})
+    # A BasicSR whose script resumes on a CPU is left alone.
+    monkeypatch.setattr(basicsr.train, "load_resume_state", lambda opt: None)
+    run({"path": {"resume_state": "a.state"}})
+
+
+def resume_options(tmp_path, state):
+    return {"auto_resume": False, "network_g": {}, "path": {"resume_state": str(state), "models": str(tmp_path)}}
+
+
+def test_resume_on_a_cpu(tmp_path, pretend_gpus):
+    pretend_gpus(0)
+    torch.save({"epoch": 2, "iter": 7, "optimizers": [{"state": {0: torch.ones(3)}}]}, tmp_path / "7.state")
+    opt = resume_options(tmp_path, tmp_path / "7.state")
+    with pytest.raises((RuntimeError, AssertionError)):
+        basicsr.train.load_resume_state(opt)
+    resume.mend_resume()
+    state = basicsr.train.load_resume_state(opt)
+    assert (state["epoch"], state["iter"]) == (2, 7)
+    assert torch.equal(state["optimizers"][0]["state"][0], torch.ones(3))
+    assert opt["path"]["pretrain_network_g"] == str(tmp_path / "net_g_7.pth")
+
+
+def test_nothing_to_resume():
+    assert resume.load_resume_state({"path": {"resume_state": None}}) is None
+
+
+def test_damaged_and_missing_states(tmp_path):
+    torch.save({"epoch": 2, "iter": 7, "optimizers": [torch.ones(1000)]}, tmp_path / "7.state")
+    whole = (tmp_path / "7.state").read_bytes()
+    for length in (0, 100, len(whole) // 2):
+        (tmp_path / "8.state").write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"8.state is damaged"):
+            resume.load_resume_state(resume_options(tmp_path, tmp_path / "8.state"))
+    with pytest.raises(InputError, match=r"9.state: No such file"):
+        resume.load_resume_state(resume_options(tmp_path, tmp_path / "9.state"))
+
+
+def test_a_mended_basicsr_keeps_its_resume(monkeypatch):
+    def resume_anywhere(opt):
+        return None
+
+    monkeypatch.setattr(basicsr.train, "load_resume_state", resume_anywhere)
+    resume.mend_resume()
+    assert basicsr.train.load_resume_state is resume_anywhere
