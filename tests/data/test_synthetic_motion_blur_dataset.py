@@ -204,6 +204,45 @@ def test_rendering_on_the_device_gives_the_same_kind_of_pairs(dataset):
         assert difference.float().mean() < 0.05
 
 
+def test_realistic_blur_on_the_device_is_that_of_the_cpu(dataset):
+    options = {"realistic": True, "blur_extent": [6, 6], "blur_median": None, "object_share": 0, "jpeg_share": 0}
+    options |= {"uint8": True, "sharp_share": 0, "photon_noise": [0, 0], "read_noise": [0, 0]}
+    loader = DataLoader(dataset(render_on="device", **options), batch_size=8, sampler=draws(0))
+    batch = next(iter(loader))
+    assert len(set(batch["averaging"])) > 2
+    assert batch["inverse_depth"].std(dim=(1, 2)).max() > 0.1
+    for index, blur in zip(draws(0), with_rendered_blur(batch, torch.device("cpu"))["lq"], strict=True):
+        difference = (blur.int() - dataset(**options)[index]["lq"].int()).abs()
+        assert difference.max() <= 1
+        assert difference.float().mean() < 0.05
+
+
+def test_noise_on_the_device_is_as_strong_as_on_the_cpu(dataset):
+    options = {"blur_extent": [0, 0], "photon_noise": [6, 6], "read_noise": [1, 1], "uint8": True}
+    loader = DataLoader(dataset(render_on="device", **options), batch_size=8, sampler=draws(0))
+    batch = with_rendered_blur(next(iter(loader)), torch.device("cpu"))
+    on_device = (batch["lq"].float() - batch["gt"].float()).std().item()
+    samples = [dataset(**options)[index] for index in draws(0)]
+    on_cpu = torch.stack([sample["lq"].float() - sample["gt"].float() for sample in samples]).std().item()
+    assert on_device == pytest.approx(on_cpu, rel=0.05)
+    again = with_rendered_blur(next(iter(loader)), torch.device("cpu"))
+    assert torch.equal(again["lq"], batch["lq"])
+
+
+def test_moving_shapes_are_filled_from_the_other_photographs(dataset, photos):
+    for name, colour in zip(PHOTOS, (10, 90, 170, 250), strict=True):
+        cv2.imwrite(str(photos / name), np.full((90, 120, 3), colour, np.uint8))
+    data = dataset(object_share=1, uint8=True, cache=True)
+    colours = {data[DrawnIndex(3, 0, draw)]["gt"][0].unique()[0].item() // 80 for draw in range(40)}
+    assert len(colours) > 2
+
+
+def test_everything_at_once_depends_on_the_draw_alone(dataset):
+    data, again = (dataset(realistic=True, blur_extent=[0, 6], object_share=1) for _ in range(2))
+    for index in draws(3):
+        assert same(data[index], again[index])
+
+
 def test_paths_of_any_extent_fit_into_one_batch(dataset):
     loader = DataLoader(dataset(render_on="device", averaging="encoded"), batch_size=8, sampler=draws(0))
     batch = with_rendered_blur(next(iter(loader)), torch.device("cpu"))
@@ -220,6 +259,11 @@ def test_paths_of_any_extent_fit_into_one_batch(dataset):
         ({"blur_extent": [5, 2]}, r"datasets\.train\.blur_extent \[5, 2\] is no range: give two numbers"),
         ({"blur_extent": 5}, r"blur_extent 5 is no range"),
         ({"averaging": "gamma"}, r"datasets\.train\.averaging is gamma: choose linear or encoded"),
+        ({"blur_median": -2}, r"datasets\.train\.blur_median is -2: give a number"),
+        ({"jpeg_quality": [90]}, r"datasets\.train\.jpeg_quality \[90\] is no range"),
+        ({"object_folder": "nowhere"}, "nowhere is not a folder"),
+        ({"render_on": "device", "object_share": 0.1}, r"datasets\.train\.object_share is not rendered on the device"),
+        ({"render_on": "device", "realistic": True, "object_share": 0}, r"train\.jpeg_share is not .*render_on to cpu"),
         ({"render_on": "gpu"}, r"datasets\.train\.render_on is gpu: choose cpu or device"),
         ({"io_backend": {"type": "petrel"}}, r"datasets\.train\.io_backend has type petrel: choose disk, lmdb or unc"),
     ],

@@ -105,7 +105,8 @@ class BlurModel:
         Returns:
             Pixels needed on each side for the largest blur.
         """
-        return border_margin(self.extent[1], height, width, self.zoom, self.turn_share[1] > 0)
+        largest = self.extent[1]
+        return border_margin(largest, height, width, self.zoom * largest, self.turn_share[1] > 0)
 
     def draw_extent(self, generator: np.random.Generator) -> float:
         """Draw the extent of a path.
@@ -243,8 +244,15 @@ def blur_model(
     check_extent(values["extent"], name("extent"))
     for setting, known in (("averaging", get_args(Averaging)), ("depth", get_args(Depth))):
         values[setting] = _check_names(values[setting], known, name(setting))
-    for setting, largest in (("turn_share", 1), ("photon_noise", 255), ("read_noise", 255), ("jpeg_quality", 100)):
-        values[setting] = _check_range(values[setting], largest, name(setting))
+    for setting, smallest, largest in (
+        ("turn_share", 0, 1),
+        ("photon_noise", 0, 255),
+        ("read_noise", 0, 255),
+        ("jpeg_quality", 1, 100),
+    ):
+        values[setting] = _check_range(values[setting], smallest, largest, name(setting))
+    if not all(isinstance(end, int) for end in values["jpeg_quality"]):
+        raise InputError(f"{name('jpeg_quality')} {values['jpeg_quality']}: give whole numbers")
     for setting in ("sharp_share", "object_share", "jpeg_share"):
         _check_number(values[setting], 1, name(setting))
     _check_number(values["zoom"], MAX_ZOOM, name("zoom"))
@@ -257,7 +265,7 @@ def blur_model(
 
 
 def _check_names(value: Any, known: Sequence[str], name: str) -> tuple[str, ...]:
-    names = (value,) if isinstance(value, str) else tuple(value)
+    names = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     for one in names:
         if one not in known:
             raise InputError(f"{name} is {one}: choose {' or '.join(known)}")
@@ -266,13 +274,23 @@ def _check_names(value: Any, known: Sequence[str], name: str) -> tuple[str, ...]
     return names
 
 
-def _check_range(value: Any, largest: float, name: str) -> tuple[Any, Any]:
-    is_pair = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(end, (int, float)) for end in value)
-    if not (is_pair and 0 <= value[0] <= value[1] <= largest):
-        raise InputError(f"{name} {value} is no range: give two numbers from 0 to {largest}, the smaller one first")
+def _check_range(value: Any, smallest: float, largest: float, name: str) -> tuple[Any, Any]:
+    if not (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and all(map(_is_number, value))
+        and smallest <= value[0] <= value[1] <= largest
+    ):
+        raise InputError(
+            f"{name} {value} is no range: give two numbers from {smallest:g} to {largest:g}, the smaller one first"
+        )
     return value[0], value[1]
 
 
 def _check_number(value: Any, largest: float, name: str) -> None:
-    if not (isinstance(value, (int, float)) and 0 <= value <= largest):
+    if not (_is_number(value) and 0 <= value <= largest):
         raise InputError(f"{name} is {value}: give a number from 0 to {largest:g}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

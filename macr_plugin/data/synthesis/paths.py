@@ -176,7 +176,7 @@ def border_margin(extent: float, height: int, width: int, zoom: float = 0, turns
         extent: Extent of the path in pixels.
         height: Height of the picture in pixels.
         width: Width of the picture in pixels.
-        zoom: Largest relative change of scale for each pixel of extent.
+        zoom: Largest relative change of scale.
         turns: Whether the camera has pitch and yaw.
 
     Returns:
@@ -184,7 +184,7 @@ def border_margin(extent: float, height: int, width: int, zoom: float = 0, turns
     """
     corner = math.hypot(height, width) / 2
     bending = (corner / FOCAL_LENGTH) ** 2 if turns else 0
-    return math.ceil(extent * (1 + (MAX_ROLL_PER_PIXEL + zoom) * corner + bending)) + INTERPOLATION_BORDER
+    return math.ceil(extent * (1 + MAX_ROLL_PER_PIXEL * corner + bending) + zoom * corner) + INTERPOLATION_BORDER
 
 
 def largest_distance(positions: np.ndarray) -> float:

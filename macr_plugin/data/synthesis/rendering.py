@@ -72,9 +72,8 @@ def _with_margin(photo: np.ndarray, path: CameraPath, window: Window) -> np.ndar
 
 
 def _margin(path: CameraPath, window: Window) -> int:
-    extent = path.extent
-    zoom = 0.0 if path.zoom is None or extent == 0 else float(np.abs(path.zoom).max()) / extent
-    return border_margin(extent, window.height, window.width, zoom, path.turn is not None)
+    zoom = 0.0 if path.zoom is None else float(np.abs(path.zoom).max())
+    return border_margin(path.extent, window.height, window.width, zoom, path.turn is not None)
 
 
 def _looks(surroundings: np.ndarray, shot: Shot, window: Window) -> Iterator[np.ndarray]:

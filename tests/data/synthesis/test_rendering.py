@@ -2,13 +2,12 @@ import cv2
 import numpy as np
 import pytest
 
-from macr_plugin.data.synthesis.blur_model import Shot
+from macr_plugin.data.synthesis.blur_model import BlurModel, Shot
+from macr_plugin.data.synthesis.objects import MovingObject
 from macr_plugin.data.synthesis.paths import CameraPath, border_margin, draw_camera_path, generator_for
 from macr_plugin.data.synthesis.rendering import Window, render_pair
 from macr_plugin.data.synthesis.response import decode, encode
 from macr_plugin.errors import InputError
-
-EXTENTS = (0.5, 4.0, 12.0, 30.0)
 
 
 def textured(height=90, width=120, seed=0):
@@ -27,58 +26,6 @@ def paths(extent, number=50):
 def middle_window(photo, extent):
     margin = border_margin(extent, *photo.shape[:2])
     return Window(margin, margin, photo.shape[0] - 2 * margin, photo.shape[1] - 2 * margin)
-
-
-def test_srgb_round_trip_is_exact_and_follows_the_standard():
-    levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(encode(decode(levels, "linear"), "linear"), levels)
-    # IEC 61966-2-1: half of the light is 188 of 255; 10 of 255 lies on the linear part.
-    assert encode(np.float32([0.5]), "linear") == 188
-    np.testing.assert_allclose(decode(np.uint8([10]), "linear"), 10 / 255 / 12.92, rtol=1e-6)
-
-
-@pytest.mark.parametrize("extent", EXTENTS)
-def test_path_has_the_extent_asked_for(extent):
-    for path in paths(extent):
-        assert path.extent == pytest.approx(extent)
-
-
-@pytest.mark.parametrize("extent", EXTENTS)
-def test_path_is_centred_in_place_and_time(extent):
-    for path in paths(extent):
-        middle = len(path.shift) // 2
-        assert len(path.shift) % 2 == 1
-        np.testing.assert_array_equal(path.shift[middle], 0)
-        assert path.roll[middle] == 0
-        np.testing.assert_allclose(path.shift.mean(axis=0), 0, atol=1e-9)
-
-
-@pytest.mark.parametrize("extent", EXTENTS)
-def test_path_is_sampled_finely_and_is_smooth(extent):
-    for path in paths(extent):
-        steps = np.diff(path.shift, axis=0)
-        length = np.linalg.norm(steps, axis=1).sum()
-        assert len(path.shift) >= max(9, 3 * length)
-        assert np.linalg.norm(steps, axis=1).max() < 1
-        assert np.linalg.norm(np.diff(steps, axis=0), axis=1).max() < 0.35
-
-
-def test_paths_bend_and_differ():
-    drawn = paths(10)
-    ratios = [np.linalg.norm(np.diff(path.shift, axis=0), axis=1).sum() / path.extent for path in drawn]
-    assert 1.05 < np.median(ratios) < 1.6
-    assert max(ratios) < 3
-    assert len({path.shift.tobytes() for path in drawn}) == len(drawn)
-    headings = np.array([path.shift[-1] - path.shift[0] for path in drawn])
-    assert (headings > 0).any(axis=0).all()
-    assert (headings < 0).any(axis=0).all()
-
-
-def test_path_depends_on_seed_and_key_alone():
-    first, again = (draw_camera_path(generator_for(3, "a/1"), 8) for _ in range(2))
-    np.testing.assert_array_equal(first.shift, again.shift)
-    for seed, key in ((4, "a/1"), (3, "a/2")):
-        assert not np.array_equal(draw_camera_path(generator_for(seed, key), 8).shift, first.shift)
 
 
 def test_camera_at_rest_blurs_nothing():
@@ -114,13 +61,6 @@ def test_average_of_encoded_values():
     expected[:, (16, 20, 24)] = 85
     np.testing.assert_array_equal(blur, expected)
     np.testing.assert_array_equal(sharp, photo[12:28, 12:52])
-
-
-def test_fewer_subframes_follow_the_same_path():
-    fine, coarse = (draw_camera_path(generator_for(0, "a/1"), 8, number) for number in (65, 33))
-    assert len(coarse.shift) == len(coarse.roll) == 33
-    # Centring and scaling see other points, so the two differ by a fraction of a pixel.
-    np.testing.assert_allclose(coarse.shift, fine.shift[::2], atol=0.15)
 
 
 def test_camera_that_looks_right_moves_the_picture_left():
@@ -163,3 +103,133 @@ def test_margin_keeps_the_border_out_of_sight(extent):
 def test_window_too_close_to_the_edge():
     with pytest.raises(InputError, match="pixels around it in a photograph of 120x90"):
         render_pair(textured(), Shot(paths(12)[0]), Window(2, 2, 80, 100))
+
+
+def turning(turn, shift=(0.0, 0.0), zoom=0.0):
+    """A path whose last of three sub-frames alone differs from the middle one."""
+    last = np.array((0.0, 0.0, 1.0))
+    return CameraPath(np.outer(last, shift), np.zeros(3), np.outer(last, turn), zoom * last)
+
+
+def last_subframe(photo, shot, window):
+    """What the third of three sub-frames shows, as encoded values, from the average that holds two sharp ones."""
+    blur, sharp = render_pair(photo, shot, window)
+    return 3.0 * blur - 2.0 * sharp
+
+
+def smooth(height=200, width=240):
+    """Slopes that linear interpolation follows exactly, and grey, so that one channel tells a place."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack((rows, columns, np.full_like(rows, 128)), axis=-1).astype(np.uint8)
+
+
+WINDOW = Window(60, 70, 81, 101)
+ROWS, COLUMNS = np.mgrid[:81, :101]
+
+
+def test_pitch_and_yaw_are_the_homography_of_a_turned_pinhole_camera():
+    path = turning(turn=(12.0, -9.0), shift=(12.0, -9.0))
+    seen = last_subframe(smooth(), Shot(path, "encoded"), WINDOW)
+    # Independent: rays through the pixels, turned, and back into the picture.
+    rays = np.stack((COLUMNS - 50, ROWS - 40, np.full(ROWS.shape, 1000.0)), axis=-1)
+    yaw = np.arctan2(12.0, 1000)
+    pitch = np.arctan2(9.0 * np.cos(yaw), 1000)
+    about_x = np.array(((1, 0, 0), (0, np.cos(pitch), -np.sin(pitch)), (0, np.sin(pitch), np.cos(pitch))))
+    about_y = np.array(((np.cos(yaw), 0, np.sin(yaw)), (0, 1, 0), (-np.sin(yaw), 0, np.cos(yaw))))
+    x, y, z = np.moveaxis(rays @ (about_y @ about_x).T, -1, 0)
+    np.testing.assert_allclose(seen[..., 1], 1000 * x / z + 50 + 70, atol=1.6)
+    np.testing.assert_allclose(seen[..., 0], 1000 * y / z + 40 + 60, atol=1.6)
+    # The centre moves by exactly the path.
+    homography = path.homographies()[2]
+    np.testing.assert_allclose(homography[:2, 2] / homography[2, 2], (12, -9), atol=1e-9)
+
+
+def test_zoom_enlarges_about_the_centre():
+    seen = last_subframe(smooth(), Shot(turning((0, 0), zoom=0.2), "encoded"), WINDOW)
+    np.testing.assert_allclose(seen[..., 1], 1.2 * (COLUMNS - 50) + 50 + 70, atol=1.6)
+    np.testing.assert_allclose(seen[..., 0], 1.2 * (ROWS - 40) + 40 + 60, atol=1.6)
+
+
+def test_near_things_move_and_far_ones_only_turn():
+    depth = np.tile(np.linspace(0, 1, 101, dtype=np.float32), (81, 1))
+    path = turning(turn=(0.0, 4.0), shift=(12.0, 4.0))
+    seen = last_subframe(smooth(), Shot(path, "encoded", depth), WINDOW)
+    np.testing.assert_allclose(seen[..., 1], COLUMNS + 70 + 12 * depth, atol=1.7)
+    np.testing.assert_allclose(seen[..., 0], ROWS + 60 + 4, atol=1.6)
+
+
+def test_equal_depth_is_what_no_depth_gives():
+    photo, path = textured(), draw_camera_path(generator_for(0, "a"), 6)
+    window = middle_window(photo, 6)
+    ones = np.ones((window.height, window.width), np.float32)
+    expected, _ = render_pair(photo, Shot(path), window)
+    blur, _ = render_pair(photo, Shot(path, inverse_depth=ones), window)
+    assert np.abs(blur.astype(int) - expected).max() <= 1
+
+
+def test_moving_object_is_sharp_in_the_sharp_picture_and_smeared_in_the_other():
+    photo = np.zeros((40, 60, 3), np.uint8)
+    cut_out = np.full((6, 4, 4), 255, np.uint8)
+    moving = MovingObject(cut_out, 7, 18, np.array([(-6.0, 0), (0, 0), (6, 0)]))
+    blur, sharp = render_pair(
+        photo, Shot(path_of((0, 0), (0, 0), (0, 0)), "encoded", None, moving), Window(10, 10, 20, 40)
+    )
+    expected = np.zeros((20, 40, 3), np.uint8)
+    expected[7:13, 18:22] = 255
+    np.testing.assert_array_equal(sharp, expected)
+    # What the camera looks at further to the right appears further to the left.
+    smeared = np.zeros((20, 40, 3), np.uint8)
+    for left in (12, 18, 24):
+        smeared[7:13, left : left + 4] = 85
+    np.testing.assert_array_equal(blur, smeared)
+
+
+def test_moving_object_covers_the_photograph_by_its_alpha():
+    photo = np.full((40, 60, 3), 100, np.uint8)
+    cut_out = np.dstack((np.full((20, 40, 3), 200, np.uint8), np.full((20, 40), 51, np.uint8)))
+    for averaging in ("linear", "encoded", "gamma2.2", "highlights"):
+        shot = Shot(path_of((0, 0), (0, 0), (0, 0)), averaging, None, MovingObject(cut_out, 0, 0, np.zeros((3, 2))))
+        blur, sharp = render_pair(photo, shot, Window(10, 10, 20, 40))
+        light = 0.8 * decode(np.uint8([100]), averaging) + 0.2 * decode(np.uint8([200]), averaging)
+        np.testing.assert_array_equal(sharp, encode(light, averaging)[0])
+        np.testing.assert_array_equal(blur, sharp)
+
+
+@pytest.mark.parametrize("corner", [(-30, 3), (3, -60), (60, 3), (3, 90), (-3, -2)])
+def test_moving_object_may_lie_outside(corner):
+    photo, cut_out = textured(), np.full((6, 4, 4), 255, np.uint8)
+    path = path_of((0, 0), (0, 0), (0, 0))
+    window = Window(20, 25, 40, 60)
+    with_object = Shot(path, moving=MovingObject(cut_out, *corner, np.array([(-1.0, 0), (0, 0), (1, 0)])))
+    blur, sharp = render_pair(photo, with_object, window)
+    plain_blur, plain_sharp = render_pair(photo, Shot(path), window)
+    if corner == (-3, -2):
+        assert (sharp[:3, :2] == 255).all()
+        sharp[:3, :3] = plain_sharp[:3, :3]
+        blur[:3, :3] = plain_blur[:3, :3]
+    np.testing.assert_array_equal(sharp, plain_sharp)
+    np.testing.assert_array_equal(blur, plain_blur)
+
+
+def test_margin_of_a_model_keeps_the_border_out_of_sight():
+    photo = np.full((420, 520, 3), 255, np.uint8)
+    model = BlurModel((25, 30), turn_share=(0, 1), zoom=1e-3, depth=("flat", "smooth"))
+    margin = model.margin(200, 300)
+    for number in range(12):
+        generator = generator_for(0, str(number))
+        shot = model.draw_shot(generator, model.draw_extent(generator), (200, 300), lambda _: photo)
+        blur, _ = render_pair(photo[: 200 + 2 * margin, : 300 + 2 * margin], shot, Window(margin, margin, 200, 300))
+        assert blur.min() == 255
+
+
+def test_bright_light_leaves_a_streak():
+    photo = np.full((40, 64, 3), 20, np.uint8)
+    photo[:, 32] = 255
+    window = Window(12, 12, 16, 40)
+    path = path_of((-4, 0), (0, 0), (4, 0))
+    linear, bright = (render_pair(photo, Shot(path, name), window) for name in ("linear", "highlights"))
+    np.testing.assert_array_equal(linear[1], bright[1])
+    assert linear[0][0, 16, 0] < 160
+    # A third of a light four times as bright as white.
+    assert bright[0][0, 16, 0] > 240
+    assert bright[0][0, 0, 0] == linear[0][0, 0, 0] == 20
