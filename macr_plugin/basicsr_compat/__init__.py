@@ -12,7 +12,8 @@ The faults, by module:
 * ``parsing``: options that are misread, output below site-packages, an option file copied onto itself.
 * ``resume``: states looked for elsewhere, and loaded on a GPU alone.
 * ``distributed``: processes on a CPU.
-* ``loading``: workers that repeat their draws, a sampler that does not tell them, an effective batch nobody sees.
+* ``epochs``: a loop that ends early, a resume that starts an epoch anew, a sampler that does not tell its draws.
+* ``loading``: workers that repeat their draws, an effective batch nobody sees.
 * ``prefetching``: memory of a batch that is given away too early.
 * ``lmdb_backend``: an LMDB opened twice.
 
@@ -26,8 +27,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from macr_plugin.basicsr_compat.distributed import mend_distributed_on_cpu
+from macr_plugin.basicsr_compat.epochs import mend_epochs
 from macr_plugin.basicsr_compat.lmdb_backend import Environments, mend_lmdb_environments
-from macr_plugin.basicsr_compat.loading import log_effective_batch, mend_sampler, mend_worker_seeds
+from macr_plugin.basicsr_compat.loading import log_effective_batch, mend_worker_seeds
 from macr_plugin.basicsr_compat.parsing import mend_option_copy, mend_options, mend_output_root
 from macr_plugin.basicsr_compat.patching import Options
 from macr_plugin.basicsr_compat.prefetching import mend_cuda_prefetcher
@@ -65,7 +67,7 @@ def mend_training_program(
     mend_distributed_on_cpu()
     mend_resume()
     mend_worker_seeds()
-    mend_sampler(draw)
+    mend_epochs(draw)
     mend_cuda_prefetcher()
     mend_lmdb_environments(environments)
     log_effective_batch()

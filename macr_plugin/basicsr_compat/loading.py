@@ -1,10 +1,10 @@
-"""Mends of how BasicSR's loader, its sampler and its workers draw the training data."""
+"""Mends of how BasicSR's loader and its workers draw the training data."""
 
 from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from macr_plugin.basicsr_compat.patching import Options, replace_everywhere
@@ -50,30 +50,6 @@ def repeats_seeds(worker_init_fn: Callable[..., None]) -> bool:
     random.setstate(python_state)
     np.random.set_state(numpy_state)
     return draws[0] == draws[1]
-
-
-def mend_sampler(draw: Callable[[int, int, int], int]) -> None:
-    """Let the training sampler hand over epoch and draw, in BasicSR's order.
-
-    A dataset otherwise knows neither, so that what it draws depends on the number of workers and on a resume.
-
-    Args:
-        draw: Makes a sample's number from that number, the epoch and the draw.
-    """
-    import torch
-    from basicsr.data.data_sampler import EnlargedSampler
-
-    class DrawSampler(EnlargedSampler):
-        """BasicSR's sampler that tells each number's draw."""
-
-        def __iter__(self) -> Iterator[int]:
-            generator = torch.Generator()
-            generator.manual_seed(self.epoch)
-            draws = torch.randperm(self.total_size, generator=generator)[self.rank :: self.num_replicas].tolist()
-            size, epoch = len(self.dataset), self.epoch
-            return (draw(number % size, epoch, number) for number in draws)
-
-    replace_everywhere(EnlargedSampler, DrawSampler)
 
 
 def log_effective_batch() -> None:

@@ -67,7 +67,7 @@ class TrainedCell:
 
     Attributes:
         weights: Its checkpoint.
-        iterations: Steps taken.
+        iterations: Steps taken, as its log shows.
         seconds: From the first logged step to the last, start-up and interruptions excluded.
     """
 
@@ -174,13 +174,11 @@ def _train_cell(entry: Entry, plan: TrainingPlan, seed: int, iterations: int, fo
         with run.started() as process, tqdm(total=iterations, desc=run.name, unit="step", leave=False) as bar:
             while process.poll() is None:
                 time.sleep(POLL_SECONDS)
-                step = max((step for _, step in run.logged()), default=0)
-                if step > bar.n:
-                    bar.update(step - bar.n)
+                bar.update(max(run.steps() - bar.n, 0))
         if process.returncode or not weights.is_file():
             raise InputError(f"training of {entry.label} with seed {seed} failed: {run.last_words()}: see {run.output}")
         _remove_intermediate(run.experiment, weights)
-    return TrainedCell(weights, iterations, run.seconds())
+    return TrainedCell(weights, run.steps(), run.seconds())
 
 
 def _iterations_in_budget(entry: Entry, plan: TrainingPlan, folder: Path) -> int:
@@ -259,6 +257,10 @@ class _Run:
     def logged(self) -> list[tuple[float, int]]:
         """Time in seconds and step of every line about a step, in order; of several starts, all."""
         return [line for lines in self._logged_by_start() for line in lines]
+
+    def steps(self) -> int:
+        """Last step that the log shows."""
+        return max((step for _, step in self.logged()), default=0)
 
     def seconds(self) -> float:
         """Seconds between the first and the last such line of each start, added up."""

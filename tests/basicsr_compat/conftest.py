@@ -19,11 +19,12 @@ def restored_basicsr(monkeypatch):
     monkeypatch.setenv(program.TRAINING_PROCESS_VARIABLE, "")
     modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "basicsr"]
     before = [(module, dict(vars(module))) for module in modules]
-    model_to_device, backends = BaseModel.model_to_device, dict(FileClient._backends)
+    methods, backends = dict(vars(BaseModel)), dict(FileClient._backends)
     yield
     for module, attributes in before:
         vars(module).update(attributes)
-    BaseModel.model_to_device = model_to_device
+    for name in ("model_to_device", "resume_training"):
+        setattr(BaseModel, name, methods[name])
     FileClient._backends = backends
 
 

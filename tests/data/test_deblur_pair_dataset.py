@@ -10,7 +10,7 @@ import pytest
 import torch
 from basicsr.data import data_sampler
 
-from macr_plugin.basicsr_compat.loading import mend_sampler
+from macr_plugin.basicsr_compat.epochs import mend_epochs
 from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
 from macr_plugin.data.drawn_index import DrawnIndex
 from macr_plugin.data.gopro import find_pairs
@@ -399,7 +399,7 @@ def draws_of(split, monkeypatch):
     """Crops of some epochs as BasicSR's program would draw them, with the name of the picture."""
     for module in (basicsr.train, data_sampler):
         monkeypatch.setattr(module, "EnlargedSampler", data_sampler.EnlargedSampler)
-    mend_sampler(DrawnIndex)
+    mend_epochs(DrawnIndex)
 
     def draw(epochs=(0,), num_workers=0, rank=0, ranks=1, ratio=3, backend="lmdb", seed=0, **loader_options):
         dataset = DeblurPairDataset(options(split, backend, "train", uint8=True, manual_seed=seed))
