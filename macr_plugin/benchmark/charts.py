@@ -14,10 +14,10 @@ from macr_plugin.benchmark.comparison import (
     settings,
 )
 from macr_plugin.benchmark.results import Results
+from macr_plugin.line_chart import round_ticks
 
 # Room around the data within the drawing, in percent.
 LEFT, RIGHT, TOP, BOTTOM = 9.0, 96.0, 5.0, 88.0
-NUM_TICKS = 5
 # A logarithmic axis that spans less than this has too few round numbers among 1, 2 and 5.
 NARROW = 4.0
 
@@ -166,23 +166,6 @@ def strips(results: Results) -> list[Strip]:
         heading = f"PSNR of each frame minus that of {labels[0]} in dB; {ids[0]}"
         drawn.insert(0, _strip("difference", heading, keys, labels[1:], differences))
     return drawn
-
-
-def round_ticks(low: float, high: float) -> list[float]:
-    """Choose about five round numbers from one value to another, both included in what they span.
-
-    Args:
-        low: Lowest value.
-        high: Highest value, not below it.
-
-    Returns:
-        Multiples of 1, 2 or 5 times a power of ten; the first is at most ``low``, the last at least ``high``.
-    """
-    span = max(high - low, 1e-3)
-    power = 10.0 ** math.floor(math.log10(span / NUM_TICKS))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * NUM_TICKS >= span)
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return [number * step for number in range(first, max(last, first + 1) + 1)]
 
 
 def logarithmic_ticks(low: float, high: float) -> list[float]:

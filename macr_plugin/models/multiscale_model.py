@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import pickle
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -34,6 +35,7 @@ from macr_plugin.models.acceleration import (
     make_capturable,
 )
 from macr_plugin.models.validation import Measurement, Validator, share_buffers
+from macr_plugin.models.validation_curve import ValidationCurve
 
 #: Under this key ``net_g_best.pth`` holds, beside the weights, what they achieved.
 BEST_KEY = "best"
@@ -96,6 +98,8 @@ class MultiScaleDeblurModel(SRModel):
             raise InputError("train.scale_weights are all 0: give at least the first, the finest scale, a weight")
         self.grad_clip_norm: float | None = self.opt["train"].get("grad_clip_norm")
         self.last_validation: dict[str, int] = {}
+        self.validation_curves: dict[str, ValidationCurve] = {}
+        self.training_began = time.monotonic()
         super().init_training_settings()
         if self.ema_decay > 0:
             self.net_g_ema.to(memory_format=self.acceleration.memory_format)
@@ -284,6 +288,8 @@ class MultiScaleDeblurModel(SRModel):
             self.metric_results = mean_values([frame.restored for frame in measured])
             if self.opt["rank"] == 0:
                 self._log_metrics(measured, dataset_name, current_iter, tb_logger)
+                if self.is_train:
+                    self._extend_curve(measured, dataset_name, current_iter)
 
     def dist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
         """Validate in all processes, each its share of the frames; BasicSR lets the first one work alone.
@@ -329,6 +335,17 @@ class MultiScaleDeblurModel(SRModel):
             if tb_logger:
                 tb_logger.add_scalar(f"metrics/{dataset_name}/{name}", value, current_iter)
         get_root_logger().info("\n".join(lines))
+
+    def _extend_curve(self, measured: Sequence[Measurement], dataset_name: str, iteration: int) -> None:
+        """Draw the validations so far; a training goes on without the picture."""
+        if dataset_name not in self.validation_curves:
+            folder = Path(self.opt["path"]["visualization"])
+            self.validation_curves[dataset_name] = ValidationCurve(folder, dataset_name, self.training_began)
+        try:
+            blurred = mean_values([frame.blurred for frame in measured])
+            self.validation_curves[dataset_name].add(iteration, self.metric_results, blurred)
+        except InputError as error:
+            get_root_logger().warning(f"no validation curve: {error}")
 
     def _initialize_best_metric_results(self, dataset_name: str) -> None:
         """Start the record of a data set; BasicSR forgets at a resume what was best before it."""

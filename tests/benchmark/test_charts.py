@@ -3,7 +3,8 @@ import math
 import pytest
 from made_up_results import FULL, make_results
 
-from macr_plugin.benchmark.charts import BOTTOM, LEFT, RIGHT, TOP, logarithmic_ticks, round_ticks, scatters, strips
+from macr_plugin.benchmark.charts import BOTTOM, LEFT, RIGHT, TOP, logarithmic_ticks, scatters, strips
+from macr_plugin.line_chart import round_ticks
 
 
 @pytest.fixture(scope="module")
