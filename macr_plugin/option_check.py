@@ -109,9 +109,9 @@ def check_network(network: Options, key: str) -> None:
 def _check_types_and_arguments(opt: Options) -> None:
     from basicsr.utils import registry
 
-    _require(opt["model_type"], registry.MODEL_REGISTRY.keys(), "model_type", "model")
+    _require(opt["model_type"], _names(registry.MODEL_REGISTRY), "model_type", "model")
     for phase, dataset in opt["datasets"].items():
-        _require(dataset.get("type"), registry.DATASET_REGISTRY.keys(), f"datasets.{phase}.type", "dataset")
+        _require(dataset.get("type"), _names(registry.DATASET_REGISTRY), f"datasets.{phase}.type", "dataset")
     for key, block in _blocks(opt, "network_"):
         _check_arguments(block, key, registry.ARCH_REGISTRY, "network")
     train = opt.get("train") or {}
@@ -120,7 +120,7 @@ def _check_types_and_arguments(opt: Options) -> None:
     val = opt.get("val") or {}
     metrics = val.get("metrics") or {}
     for name, metric in metrics.items():
-        _require(metric.get("type"), registry.METRIC_REGISTRY.keys(), f"val.metrics.{name}.type", "metric")
+        _require(metric.get("type"), _names(registry.METRIC_REGISTRY), f"val.metrics.{name}.type", "metric")
     if val.get("keep_best") is not None:
         _require(val["keep_best"], metrics, "val.keep_best", "metric of val.metrics")
 
@@ -146,7 +146,7 @@ def _blocks(opt: Options, prefix: str, suffix: str = "") -> Iterator[tuple[str, 
 
 def _check_arguments(block: Options, key: str, registry: Any, kind: str) -> None:
     """Check a block that is a ``type`` and the arguments of the class registered under it."""
-    _require(block.get("type"), registry.keys(), f"{key}.type", kind)
+    _require(block.get("type"), _names(registry), f"{key}.type", kind)
     parameters = inspect.signature(registry.get(block["type"])).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
@@ -188,6 +188,11 @@ def _check_rendering(opt: Options) -> None:
                 f"datasets.{phase}.render_on: device needs model_type: MultiScaleDeblurModel, which renders: "
                 f"{opt['model_type']} does not, set render_on: cpu"
             )
+
+
+def _names(registry: Any) -> set[str]:
+    """Every name that a registry answers to: it also tries a name with the suffix of BasicSR's own classes."""
+    return {*registry.keys(), *(name.removesuffix("_basicsr") for name in registry.keys())}  # noqa: SIM118
 
 
 def _require(name: Any, known: Collection[str], key: str, kind: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import basicsr  # noqa: F401  registers the plugin
 import pytest
 import yaml
+from stock_options import STOCK_OPTIONS
 
 from macr_plugin.errors import InputError
 from macr_plugin.option_check import check_options
@@ -158,3 +159,38 @@ def test_keys_of_an_adversarial_training_are_its_own(opt, adversarial):
 def test_a_test_needs_no_discriminator(adversarial):
     del adversarial["train"], adversarial["network_d"]
     check_options(adversarial)
+
+
+@pytest.mark.parametrize("name", STOCK_OPTIONS)
+def test_options_of_stock_models_are_accepted(name):
+    check_options(copy.deepcopy(STOCK_OPTIONS[name]))
+
+
+@pytest.mark.parametrize(
+    "registry", ["MODEL_REGISTRY", "ARCH_REGISTRY", "LOSS_REGISTRY", "DATASET_REGISTRY", "METRIC_REGISTRY"]
+)
+def test_every_name_that_a_registry_answers_to_is_accepted(registry, monkeypatch):
+    """BasicSR's registries also answer to a name without the suffix of its own classes."""
+    from basicsr.utils import registry as registries
+
+    registry = getattr(registries, registry)
+
+    class Theirs:
+        pass
+
+    monkeypatch.setattr(registry, "_obj_map", {**registry._obj_map, "Theirs_basicsr": Theirs})
+    assert registry.get("Theirs") is Theirs
+    opt = copy.deepcopy(STOCK_OPTIONS["SRResNet"])
+    for block in (
+        opt["datasets"]["train"],
+        opt["network_g"],
+        opt["train"]["pixel_opt"],
+        opt["val"]["metrics"]["psnr"],
+    ):
+        if block["type"] in registry:
+            block.clear()
+            block["type"] = "Theirs"
+    if registry is registries.MODEL_REGISTRY:
+        opt["model_type"] = "Theirs"
+    assert "Theirs" in str(opt)
+    check_options(opt)

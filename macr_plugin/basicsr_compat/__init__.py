@@ -12,6 +12,7 @@ The faults, by module:
 * ``parsing``: options that are misread, output below site-packages, an option file copied onto itself.
 * ``resume``: states looked for elsewhere, and loaded on a GPU alone.
 * ``distributed``: processes on a CPU.
+* ``degradation``: models that degrade their batches on a GPU whatever they are told.
 * ``epochs``: a loop that ends early, a resume that starts an epoch anew, a sampler that does not tell its draws.
 * ``loading``: workers that repeat their draws, an effective batch nobody sees.
 * ``prefetching``: memory of a batch that is given away too early.
@@ -26,6 +27,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from macr_plugin.basicsr_compat.degradation import mend_degradation_on_cpu
 from macr_plugin.basicsr_compat.distributed import mend_distributed_on_cpu
 from macr_plugin.basicsr_compat.epochs import mend_epochs
 from macr_plugin.basicsr_compat.lmdb_backend import Environments, mend_lmdb_environments
@@ -65,6 +67,7 @@ def mend_training_program(
     mend_output_root()
     mend_option_copy()
     mend_distributed_on_cpu()
+    mend_degradation_on_cpu()
     mend_resume()
     mend_worker_seeds()
     mend_epochs(draw)

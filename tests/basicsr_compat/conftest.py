@@ -6,6 +6,8 @@ import pytest
 import torch
 import yaml
 from basicsr.models.base_model import BaseModel
+from basicsr.models.realesrgan_model import RealESRGANModel
+from basicsr.models.realesrnet_model import RealESRNetModel
 from basicsr.utils import options
 from basicsr.utils.file_client import FileClient
 
@@ -20,9 +22,12 @@ def restored_basicsr(monkeypatch):
     modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "basicsr"]
     before = [(module, dict(vars(module))) for module in modules]
     methods, backends = dict(vars(BaseModel)), dict(FileClient._backends)
+    exchanges = {model: model._dequeue_and_enqueue for model in (RealESRNetModel, RealESRGANModel)}
     yield
     for module, attributes in before:
         vars(module).update(attributes)
+    for model, exchange in exchanges.items():
+        model._dequeue_and_enqueue = exchange
     for name in ("model_to_device", "resume_training"):
         setattr(BaseModel, name, methods[name])
     FileClient._backends = backends
