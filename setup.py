@@ -30,6 +30,12 @@ INSTALL_REQUIRES = [
     "scikit-image>=0.20",
     # 4.10 is the first with numpy 2 wheels.
     "opencv-python>=4.10",
+    # Picture files with their EXIF, colour profile and JPEG tables, which OpenCV drops; 11.1 writes XMP too.
+    "pillow>=11.1",
+    # TIFF files of 16 bit with a colour profile, which neither Pillow nor OpenCV writes; scikit-image needs it anyway.
+    "tifffile>=2023.4.12",
+    # Free memory, which decides how large a tile may be, on every system.
+    "psutil>=5.9",
     # Storage of the training pairs.
     "lmdb>=1.4",
     # Fills in the benchmark's page, with everything escaped; torch needs it anyway.
@@ -56,6 +62,7 @@ EXTRAS_REQUIRE = {
         "ruff>=0.9",
         "mypy>=1.11",
         "types-PyYAML",
+        "types-psutil",
     ],
     "benchmark": [
         # Architectures of the other deblurring networks, MIT.

@@ -7,6 +7,7 @@ user can put right ends with one line and exit status 2.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,15 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name. Default: those of the process.
 
     Returns:
-        Exit status 0.
+        Exit status 0, or 1 if some of the files given could not be done.
 
     Raises:
         SystemExit: With status 2 after bad arguments or bad input, with 0 after ``--help`` and ``--version``.
     """
     arguments = _parser().parse_args(argv)
     with one_line_errors("macr"):
-        arguments.run(arguments)
-    return 0
+        return arguments.run(arguments) or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_prepare(commands)
     _add_synthesize(commands)
     _add_benchmark(commands)
+    _add_deblur(commands)
     return parser
 
 
@@ -315,6 +316,64 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     budget = None if arguments.train_budget is None else parse_seconds(arguments.train_budget)
     out = benchmark(arguments.opt, arguments.out, arguments.imports, arguments.train_iters, budget, arguments.seeds)
     print(f"Written: {out / 'report.html'}")
+
+
+def _add_deblur(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "deblur",
+        help="deblur photos, and whole folders of them",
+        description="Deblur pictures (PNG, JPEG, WebP, TIFF, BMP; 8 and 16 bit) and keep what their files say: "
+        "orientation, EXIF, colour profile, alpha. What is done is skipped, so a run that was killed goes on. Under "
+        "torchrun each process takes its share.",
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="picture, folder (with its subfolders), glob pattern, or - for a list on standard input",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="OUT",
+        help="folder of the results, or file name for one picture (default: deblurred)",
+    )
+    parser.add_argument(
+        "--weights",
+        default="macr-small",
+        metavar="NAME|FILE|FOLDER",
+        help="shipped weights, a .pth or .safetensors file, or the folder of a training (default: %(default)s)",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:N or cpu (default: %(default)s)")
+    parser.add_argument(
+        "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--tile",
+        default="auto",
+        metavar="auto|N|0",
+        help="cut larger pictures into tiles of N pixels; 0: never; auto: when memory demands it (default)",
+    )
+    parser.add_argument("--ensemble", action="store_true", help="average eight mirrored and turned passes")
+    parser.add_argument("--compare", action="store_true", help="also write NAME_compare: blurred | restored")
+    parser.add_argument(
+        "--format", default="keep", choices=("keep", "png", "jpg", "webp"), help="of the results (default: %(default)s)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="write over results that are there")
+    parser.set_defaults(run=_deblur)
+
+
+def _deblur(arguments: argparse.Namespace) -> int:
+    from macr_plugin.inference.batch import Settings, deblur_files
+
+    names = ("weights", "device", "precision", "tile", "ensemble", "compare", "overwrite")
+    given = {name: getattr(arguments, name) for name in names}
+    summary = deblur_files(arguments.inputs, arguments.out, Settings(file_format=arguments.format, **given))
+    # One of several processes speaks for all.
+    if os.environ.get("RANK", "0") == "0":
+        print(summary)
+    return 1 if summary.failed else 0
 
 
 def _report(written: bool, pictures: Path, lmdbs: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class Restorer(nn.Module):
         """Restore a batch of pictures."""
         if self.tile is None:
             return self._restore(x)
-        return restore_in_tiles(self._restore, x, self.tile.size, self.tile.overlap)
+        return restore_in_tiles(self._restore, x, self.tile.size, self.tile.overlap, self.tile.margin)
 
     def _restore(self, x: Tensor) -> Tensor:
         output = self.network(pad_to_multiple(x, self.size_multiple))
@@ -49,20 +50,71 @@ class Restorer(nn.Module):
         return crop_to_size(finest, (x.shape[-2], x.shape[-1]))
 
 
+def build_network(options: Mapping[str, Any], user: str) -> nn.Module:
+    """Build a network of BasicSR's registry with initial weights.
+
+    Args:
+        options: ``type`` and the arguments of its class, as ``network_g`` of an option file.
+        user: Whose network it is, for messages.
+
+    Raises:
+        InputError: If there is no such network, or it does not take the arguments.
+    """
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    name, arguments = options["type"], {key: value for key, value in options.items() if key != "type"}
+    try:
+        return ARCH_REGISTRY.get(name)(**arguments)
+    except KeyError as error:
+        raise InputError(f"{user}: no network is registered as {name}: import the file that registers it") from error
+    except TypeError as error:
+        raise InputError(f"{user}: network {name}: {error}") from error
+
+
+@torch.no_grad()
+def find_size_multiple(network: nn.Module, device: torch.device) -> int:
+    """Find by trial what height and width must be divisible by, for a network that does not say.
+
+    Args:
+        network: Any network.
+        device: Where it is.
+
+    Returns:
+        A power of two up to 64.
+
+    Raises:
+        InputError: If the network takes none of these sizes.
+    """
+    for exponent in range(7):
+        multiple = 2**exponent
+        size = (64 + multiple, 128 + multiple)
+        try:
+            Restorer(network, multiple)(torch.zeros(1, 3, *size, device=device))
+        # What a size does to a network differs from one to the next.
+        except (RuntimeError, AssertionError, ValueError) as error:
+            refused = " ".join(str(error).split())
+        else:
+            return multiple
+    raise InputError(f"{type(network).__name__} maps no picture to one of its size ({refused}): check its options")
+
+
 def find_device(name: str) -> torch.device:
     """Find a device by its name in the options.
 
     Args:
-        name: ``auto``, ``cuda`` or ``cpu``.
+        name: ``auto``, ``cuda``, ``cuda:N`` or ``cpu``.
 
     Raises:
-        InputError: If there is no GPU where one is named.
+        InputError: If there is no GPU where one is named, or no such device.
     """
-    if name == "cuda" and not torch.cuda.is_available():
+    if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("devices: cuda asks for a GPU and torch sees none: set auto or cpu, or mend the driver")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"devices: there is no {name}: choose auto, cuda or cpu") from error
 
 
 def device_name(device: torch.device) -> str:

@@ -92,7 +92,7 @@ def choose_acceleration(options: Mapping[str, Any] | None, device: torch.device)
     if not options:
         return Acceleration()
     asked = {field.name: _checked(field.name, options.get(field.name)) for field in fields(Acceleration)}
-    best = _best_on_cuda() if device.type == "cuda" else _best_on_cpu()
+    best = best_acceleration(device)
     chosen = {name: getattr(best, name) if value == "auto" else value for name, value in asked.items()}
     wanted = Acceleration(**chosen)
     possible, obstacles = _possible(wanted, device)
@@ -117,6 +117,15 @@ def _checked(name: str, value: Any) -> Any:
     if value not in known:
         raise InputError(f"train.acceleration.{name}: {value} is unknown: choose one of {choices}")
     return value
+
+
+def best_acceleration(device: torch.device) -> Acceleration:
+    """The fastest setting for a device.
+
+    Args:
+        device: Where the network runs.
+    """
+    return _best_on_cuda() if device.type == "cuda" else _best_on_cpu()
 
 
 def _best_on_cuda() -> Acceleration:

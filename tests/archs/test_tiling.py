@@ -49,3 +49,29 @@ def test_tiles_blend_without_a_step():
 def test_an_overlap_must_be_smaller_than_a_tile(overlap):
     with pytest.raises(InputError, match="choose an overlap from 0 to 15"):
         restore_in_tiles(lambda x: x, torch.zeros(1, 3, 32, 32), 16, overlap)
+
+
+def test_margins_hide_what_a_tile_lacks():
+    """Each output pixel is the mean of 9x9, so four pixels at the edges of a tile are wrong."""
+    average = torch.nn.AvgPool2d(9, stride=1, padding=4)
+    picture = torch.rand(1, 3, 60, 90, generator=torch.Generator().manual_seed(0))
+    whole = average(picture)
+    for overlap in (8, 11):
+        torch.testing.assert_close(restore_in_tiles(average, picture, 24, overlap, margin=4), whole)
+    assert (restore_in_tiles(average, picture, 24, 8, margin=3) - whole).abs().max() > 1e-3
+
+
+def test_margins_wider_than_a_narrow_picture_leave_its_edges_alone():
+    picture = torch.rand(1, 3, 90, 7)
+    torch.testing.assert_close(restore_in_tiles(lambda x: x, picture, 48, 40, margin=20), picture)
+
+
+def test_bytes_become_floating():
+    picture = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 4, 64)
+    tiled = restore_in_tiles(lambda x: x.float() / 255, picture, 16, 4)
+    torch.testing.assert_close(tiled, picture.float() / 255)
+
+
+def test_margins_need_an_overlap():
+    with pytest.raises(InputError, match="no two margins of 5 px"):
+        restore_in_tiles(lambda x: x, torch.zeros(1, 3, 32, 32), 16, 8, margin=5)

@@ -4,9 +4,10 @@ import torch
 
 from macr_plugin.archs.macr_arch import MACR
 from macr_plugin.archs.tiling import Tile
-from macr_plugin.benchmark.networks import build_restorer, describe_inference, load_weights
+from macr_plugin.benchmark.networks import build_restorer, describe_inference
 from macr_plugin.benchmark.options import Entry
 from macr_plugin.errors import InputError
+from macr_plugin.weights.checkpoint import load_weights
 
 NETWORK = {"type": "MACR", "num_feat": 8, "num_blocks": 1, "branch_channels": 2}
 

@@ -1,0 +1,1 @@
+"""Trained weights: reading them, and those that are shipped."""
