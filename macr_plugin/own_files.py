@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import sys
 from collections.abc import Iterable
@@ -43,22 +44,23 @@ def _import_file(path: Path) -> None:
 
 
 def take_imports(arguments: list[str]) -> list[Path]:
-    """Take every ``--import FILE`` out of command line arguments, for a parser that does not know it.
+    """Take every ``--import FILE`` and ``--import=FILE`` out of command line arguments, for a parser that does not know it.
 
     Args:
-        arguments: Changed in place.
+        arguments: The program's name and its arguments; changed in place.
 
     Returns:
         The files.
 
     Raises:
-        InputError: If the last ``--import`` names no file.
+        InputError: If an ``--import`` names no file.
     """
-    paths = []
-    while "--import" in arguments:
-        position = arguments.index("--import")
-        if position + 1 == len(arguments):
-            raise InputError("--import names no file: give the Python file that registers your network")
-        paths.append(Path(arguments[position + 1]))
-        del arguments[position : position + 2]
-    return paths
+    parser = argparse.ArgumentParser(prog="--import", add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--import", dest="imports", action="append", default=[])
+    try:
+        taken, arguments[1:] = parser.parse_known_args(arguments[1:])
+    except argparse.ArgumentError:
+        taken = argparse.Namespace(imports=[""])
+    if "" in taken.imports:
+        raise InputError("--import names no file: give the Python file that registers your network")
+    return [Path(path) for path in taken.imports]

@@ -1,13 +1,16 @@
 """Test with BasicSR's pipeline: ``python -m macr_plugin.test -opt options/test_macr_gopro.yml``.
 
-Takes the arguments of ``python -m basicsr.test``. Output goes below the current directory.
+Takes the arguments of ``python -m basicsr.test``, and ``--import FILE`` for each Python file that registers a network,
+metric or dataset of your own. Output goes below the current directory.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from macr_plugin.errors import one_line_errors
+from macr_plugin.own_files import import_files, take_imports
 from macr_plugin.training_program import mend_this_program
 
 
@@ -17,6 +20,7 @@ def main() -> None:
 
     mend_this_program()
     with one_line_errors("macr_plugin.test"):
+        import_files(take_imports(sys.argv))
         basicsr.test.test_pipeline(str(Path.cwd()))
 
 

@@ -1,3 +1,4 @@
+import importlib
 import sys
 from pathlib import Path
 
@@ -38,8 +39,24 @@ def test_mistakes_are_named(tmp_path):
 
 
 def test_imports_are_taken_out_of_the_arguments():
-    arguments = ["train", "--import", "a.py", "-opt", "x.yml", "--import", "b.py"]
+    arguments = ["train", "--import", "a.py", "-opt", "x.yml", "--import=b.py", "--force_yml", "a=1", "b=-1"]
     assert take_imports(arguments) == [Path("a.py"), Path("b.py")]
-    assert arguments == ["train", "-opt", "x.yml"]
+    assert arguments == ["train", "-opt", "x.yml", "--force_yml", "a=1", "b=-1"]
+
+
+@pytest.mark.parametrize("arguments", [["--import"], ["--import="], ["--import", "-opt", "x.yml"]])
+def test_an_import_of_nothing_is_refused(arguments):
     with pytest.raises(InputError, match="--import names no file"):
-        take_imports(["train", "--import"])
+        take_imports(["train", *arguments])
+
+
+@pytest.mark.parametrize("module", ["macr_plugin.train", "macr_plugin.test"])
+@pytest.mark.parametrize("spelling", [["--import", "no.py"], ["--import=no.py"]])
+def test_training_and_test_import_files(monkeypatch, capsys, module, spelling):
+    program = importlib.import_module(module)
+    monkeypatch.setattr(program, "mend_this_program", lambda: None)
+    monkeypatch.setattr(sys, "argv", [module, "-opt", "x.yml", *spelling])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 2
+    assert "no.py: there is no such Python file" in capsys.readouterr().err

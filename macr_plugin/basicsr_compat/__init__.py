@@ -10,6 +10,8 @@ The faults, by module:
 
 * ``torchvision_alias``: an import of a torchvision module that is no more.
 * ``parsing``: options that are misread, output below site-packages, an option file copied onto itself.
+* ``command_line``: numbers that stay text, code that is run, a launcher's rank that is not known.
+* ``schedule``: changed options that a resume ignores or ends on.
 * ``resume``: states looked for elsewhere, and loaded on a GPU alone.
 * ``distributed``: processes on a CPU.
 * ``degradation``: models that degrade their batches on a GPU whatever they are told.
@@ -27,6 +29,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from macr_plugin.basicsr_compat.command_line import mend_forced_values
 from macr_plugin.basicsr_compat.degradation import mend_degradation_on_cpu
 from macr_plugin.basicsr_compat.distributed import mend_distributed_on_cpu
 from macr_plugin.basicsr_compat.epochs import mend_epochs
@@ -37,6 +40,7 @@ from macr_plugin.basicsr_compat.patching import Options
 from macr_plugin.basicsr_compat.prefetching import mend_cuda_prefetcher
 from macr_plugin.basicsr_compat.program import TRAINING_PROCESS_VARIABLE, is_training_program, is_training_worker
 from macr_plugin.basicsr_compat.resume import mend_resume
+from macr_plugin.basicsr_compat.schedule import mend_changed_schedules
 from macr_plugin.basicsr_compat.torchvision_alias import alias_functional_tensor
 
 __all__ = ["alias_functional_tensor", "is_training_program", "mend_training_program"]
@@ -64,11 +68,13 @@ def mend_training_program(
     if not is_training_worker():
         os.environ[TRAINING_PROCESS_VARIABLE] = str(os.getpid())
     mend_options(read_options, check_options)
+    mend_forced_values()
     mend_output_root()
     mend_option_copy()
     mend_distributed_on_cpu()
     mend_degradation_on_cpu()
     mend_resume()
+    mend_changed_schedules()
     mend_worker_seeds()
     mend_epochs(draw)
     mend_cuda_prefetcher()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from macr_plugin.basicsr_compat.command_line import check_forced_entries, forced_entries, underscored
 from macr_plugin.basicsr_compat.patching import Options, replace_everywhere
 from macr_plugin.basicsr_compat.resume import find_resume_state, refuse_resume_on_cpu
 from macr_plugin.errors import InputError
@@ -24,6 +25,8 @@ def mend_options(read_options: Callable[[Path], Options], check_options: Callabl
       network into DataParallel and multiplies the batch.
     * ``num_gpu`` above 0 on a machine without a GPU is refused here and not by a driver error.
     * Options that hang or crash are replaced: see :func:`fall_back_prefetch`.
+    * ``--local-rank`` is taken as ``--local_rank``, and ``--force_yml`` is checked: see
+      :func:`~macr_plugin.basicsr_compat.command_line.check_forced_entries`.
     * ``--auto_resume`` looks where the run writes; BasicSR looks below the current directory.
     * ``datasets.train`` gets the ``manual_seed`` of the run, which BasicSR keeps from its datasets.
     * The output root moves to the current directory where it would be inside site-packages.
@@ -38,7 +41,9 @@ def mend_options(read_options: Callable[[Path], Options], check_options: Callabl
 
     @functools.wraps(parse_options)
     def mended_parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argparse.Namespace]:
+        sys.argv[1:] = underscored(sys.argv[1:])
         written = read_options(option_path_from_arguments(sys.argv[1:]))
+        check_forced_entries(forced_entries(sys.argv[1:]), written)
         opt, args = parse_options(output_root(root_path), is_train)
         if not opt["dist"] and is_auto_num_gpu(written, args.force_yml):
             opt["num_gpu"] = min(opt["num_gpu"], 1)
