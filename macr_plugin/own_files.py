@@ -44,7 +44,7 @@ def _import_file(path: Path) -> None:
 
 
 def take_imports(arguments: list[str]) -> list[Path]:
-    """Take every ``--import FILE`` and ``--import=FILE`` out of command line arguments, for a parser that does not know it.
+    """Take every ``--import FILE`` and ``--import=FILE`` out of command line arguments.
 
     Args:
         arguments: The program's name and its arguments; changed in place.

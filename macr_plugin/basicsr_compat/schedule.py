@@ -42,8 +42,8 @@ def mend_changed_schedules() -> None:
         settings = [[settings_of(group) for group in optimizer.param_groups] for optimizer in self.optimizers]
         resume_training(self, resume_state)
         changes = []
-        for scheduler, schedule in zip(self.schedulers, schedules, strict=True):
-            changes += follow_schedule(scheduler, schedule)
+        for scheduler, saved, schedule in zip(self.schedulers, resume_state["schedulers"], schedules, strict=True):
+            changes += follow_schedule(scheduler, saved, schedule)
         for optimizer, groups in zip(self.optimizers, settings, strict=True):
             for group, written in zip(optimizer.param_groups, groups, strict=True):
                 changes += differences(group, written)
@@ -94,11 +94,12 @@ def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def follow_schedule(scheduler: Any, written: Mapping[str, Any]) -> list[str]:
+def follow_schedule(scheduler: Any, saved: Mapping[str, Any], written: Mapping[str, Any]) -> list[str]:
     """Let a scheduler that was loaded from a state go on with the schedule of the option file.
 
     Args:
         scheduler: With the state loaded; changed in place, and the rates of its optimizer, where the schedule differs.
+        saved: That state.
         written: The schedule as the option file has it.
 
     Returns:
@@ -107,11 +108,10 @@ def follow_schedule(scheduler: Any, written: Mapping[str, Any]) -> list[str]:
     Raises:
         InputError: If the schedule differs and its rate at this step cannot be told.
     """
-    loaded = schedule_of(scheduler)
-    changes = differences(loaded, written)
+    changes = differences(saved, written)
     if not changes:
         return []
-    for key in loaded:
+    for key in schedule_of(scheduler):
         del vars(scheduler)[key]
     vars(scheduler).update(written)
     rates = rates_of(scheduler)
