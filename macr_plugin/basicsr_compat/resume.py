@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import sys
+import zipfile
 from pathlib import Path
 
 from macr_plugin.basicsr_compat.patching import Options, replace_everywhere
@@ -11,16 +14,55 @@ from macr_plugin.errors import InputError
 
 
 def find_resume_state(opt: Options) -> None:
-    """Resolve ``--auto_resume`` to the newest training state of the folder that this run writes to."""
+    """Resolve ``--auto_resume`` to the newest whole training state of the folder that this run writes to.
+
+    A state that is damaged, or whose weights are, is skipped with a line that says so. Where none is whole, the newest
+    is taken: what loads it refuses it then, rather than a training that starts over in its place.
+    """
     if not opt["auto_resume"]:
         return
     folder = Path(opt["path"]["training_states"])
     states = [path for path in folder.glob("*.state") if path.stem.isdigit()]
+    states.sort(key=lambda path: int(path.stem), reverse=True)
     opt["auto_resume"] = False
+    for state in states:
+        faults = [f"{path} {fault}" for path in (state, *weights_of(opt, state)) if (fault := fault_of(path))]
+        if not faults:
+            opt["path"]["resume_state"] = str(state)
+            return
+        if opt["rank"] == 0:
+            print(f"--auto_resume skips step {state.stem}: {faults[0]}.", file=sys.stderr, flush=True)
     if states:
-        opt["path"]["resume_state"] = str(max(states, key=lambda path: int(path.stem)))
+        opt["path"]["resume_state"] = str(states[0])
     elif opt["rank"] == 0:
         print(f"--auto_resume: no training state in {folder}, starting anew.", flush=True)
+
+
+def weights_of(opt: Options, state: Path) -> list[Path]:
+    """The files of weights that belong to a training state."""
+    ignored = opt["path"].get("ignore_resume_networks") or ()
+    labels = [key.removeprefix("network_") for key in opt if key.startswith("network_") and key not in ignored]
+    return [Path(opt["path"]["models"], f"net_{label}_{state.stem}.pth") for label in labels]
+
+
+def fault_of(path: Path) -> str | None:
+    """What is wrong with a file that ``torch.save`` wrote: by the checksums in it, without loading it.
+
+    Args:
+        path: A checkpoint, which is a zip archive with a CRC-32 of each of its parts.
+
+    Returns:
+        ``is missing`` or ``is damaged``; None for a whole file.
+    """
+    if not path.is_file():
+        return "is missing"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            is_whole = archive.testzip() is None and any(Path(name).name == "data.pkl" for name in archive.namelist())
+    # Damaged headers end in all of these.
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError, struct.error):
+        is_whole = False
+    return None if is_whole else "is damaged"
 
 
 def refuse_resume_on_cpu(opt: Options, option_path: str) -> None:

@@ -50,7 +50,7 @@ def run(tmp_path, monkeypatch):
         }
         for key, value in (changes or {}).items():
             if isinstance(value, dict):
-                opt[key].update(value)
+                opt.setdefault(key, {}).update(value)
             else:
                 opt[key] = value
         path = tmp_path / "options.yml"

@@ -79,3 +79,50 @@ def test_a_mended_basicsr_keeps_its_resume(monkeypatch):
     monkeypatch.setattr(basicsr.train, "load_resume_state", resume_anywhere)
     resume.mend_resume()
     assert basicsr.train.load_resume_state is resume_anywhere
+
+
+def write_pair(states, iteration):
+    models = states.parent / "models"
+    for folder in (states, models):
+        folder.mkdir(parents=True, exist_ok=True)
+    torch.save({"epoch": 0, "iter": iteration, "optimizers": [torch.ones(500)]}, states / f"{iteration}.state")
+    torch.save({"params": {"weight": torch.ones(500)}}, models / f"net_g_{iteration}.pth")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "removed": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": cut,
+    "a bit flipped in a tensor": flip_a_bit,
+    "a page of an error": lambda path: path.write_text("<html>404</html>"),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("file", ["training_states/9.state", "models/net_g_9.pth"])
+def test_auto_resume_steps_back_over_damaged_pairs(run, mend_options, pretend_gpus, tmp_path, capsys, damage, file):
+    pretend_gpus(1)
+    states = tmp_path / "experiments" / "run" / "training_states"
+    for iteration in (3, 6, 9):
+        write_pair(states, iteration)
+    mend_options()
+    opt = {"network_g": {"type": "MACR"}}
+    assert run(opt, ["--auto_resume"])["path"]["resume_state"] == str(states / "9.state")
+    DAMAGES[damage](states.parent / file)
+    capsys.readouterr()
+    assert run(opt, ["--auto_resume"])["path"]["resume_state"] == str(states / "6.state")
+    fault = "is missing" if damage == "removed" else "is damaged"
+    said = capsys.readouterr().err
+    if (states / "9.state").exists():
+        assert said.endswith(f"--auto_resume skips step 9: {states.parent / file} {fault}.\n")
