@@ -20,7 +20,7 @@ from macr_plugin.data.synthesis.blur_model import SETTINGS, SUBFRAMES_PER_PIXEL,
 from macr_plugin.data.synthesis.device_rendering import for_device
 from macr_plugin.data.synthesis.paths import subframe_count
 from macr_plugin.data.synthesis.photos import list_photos, read_photo
-from macr_plugin.data.synthesis.rendering import Window, render_pair
+from macr_plugin.data.synthesis.rendering import Window, render_pair, sharp_picture
 from macr_plugin.errors import InputError
 
 RENDER_ON = ("cpu", "device")
@@ -93,8 +93,11 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
             given, bool(opt.get("realistic")), lambda setting: option_name(opt, OPTION_OF_SETTING[setting])
         )
         self._on_device = self._choose("render_on", RENDER_ON) == "device"
-        if self._on_device:
-            self._refuse_on_device()
+        if self._on_device and self._model.jpeg_share:
+            raise InputError(
+                f"{option_name(opt, 'jpeg_share')} is not rendered on the device: set it to 0, or "
+                f"{option_name(opt, 'render_on')} to cpu"
+            )
         self._keys, self._reader = self._open_photos()
         self._seed: int = opt.get("manual_seed") or 0
         self._use_hflip: bool = opt.get("use_hflip", self._train)
@@ -126,12 +129,12 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
         # A batch needs camera paths of one length: that of the longest.
         count = subframe_count(self._model.extent[1], SUBFRAMES_PER_PIXEL) if self._on_device else None
         shot = self._model.draw_shot(generator, extent, (self._size, self._size), self._draw_other_photo, count)
+        window = Window(margin, margin, self._size, self._size)
         paths = {"lq_path": self._keys[index], "gt_path": self._keys[index]}
         if self._on_device:
-            depth_size = (1, 1) if self._model.depth == ("flat",) else (self._size, self._size)
-            sharp = photo[margin:-margin, margin:-margin]
-            return {"gt": _to_tensor(sharp), **for_device(photo, shot, depth_size), **paths}
-        blur, sharp = render_pair(photo, shot, Window(margin, margin, self._size, self._size))
+            sharp = sharp_picture(photo, shot, window)
+            return {"gt": _to_tensor(sharp), **for_device(photo, shot, margin, self._model), **paths}
+        blur, sharp = render_pair(photo, shot, window)
         lq, gt = _to_tensor(blur), _to_tensor(sharp)
         return {"lq": lq if self._uint8 else lq / 255, "gt": gt if self._uint8 else gt / 255, **paths}
 
@@ -182,14 +185,6 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
             known = " or ".join(sorted(ENCODINGS))
             raise InputError(f"{option_name(self.opt, 'io_backend')} has type {backend}: choose disk, {known}")
         return keys, CachedReader(reader) if self.opt.get("cache") else reader
-
-    def _refuse_on_device(self) -> None:
-        for setting in ("object_share", "jpeg_share"):
-            if getattr(self._model, setting):
-                raise InputError(
-                    f"{option_name(self.opt, OPTION_OF_SETTING[setting])} is not rendered on the device: set it to 0, "
-                    f"or {option_name(self.opt, 'render_on')} to cpu"
-                )
 
     def _choose(self, name: str, known: Sequence[str]) -> Any:
         value = self.opt.get(name, known[0])

@@ -10,35 +10,49 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from macr_plugin.data.synthesis.blur_model import Shot
+from macr_plugin.data.synthesis.blur_model import BlurModel, Shot
 from macr_plugin.data.synthesis.response import GAMMA, HIGHLIGHT_KNEE, Averaging, response_table
 from macr_plugin.data.synthesis.sensor import noise_variances
 
+#: Entries of a batch that go to the device.
+RENDERED_FROM = frozenset({"photo", "homographies", "translation", "inverse_depth", "object", "object_shift"})
 
-def for_device(photo: np.ndarray, shot: Shot, depth_size: tuple[int, int] = (1, 1)) -> dict[str, Any]:
+
+def for_device(photo: np.ndarray, shot: Shot, margin: int, model: BlurModel) -> dict[str, Any]:
     """Turn a shot into what a batch is collated from, for :func:`with_rendered_blur`.
 
     Args:
         photo: uint8 array (height, width, 3), BGR: what the camera looks at, with a margin around the picture.
-        shot: How it is taken, without JPEG and without anything that moves on its own.
-        depth_size: Size of ``inverse_depth`` where everything is at one distance: that of the picture, unless all
-            pictures of the batch are so.
+        shot: How it is taken, without JPEG.
+        margin: Pixels on each side.
+        model: What the shots of the batch are drawn from: all of them have the same entries.
 
     Returns:
         ``photo``, uint8 tensor (3, height, width), RGB; ``homographies``, float32 (sub-frames, 3, 3), and
-        ``translation``, float32 (sub-frames, 2), as :class:`~.paths.CameraPath` has them; ``inverse_depth``, float32;
-        ``noise``, float32 (2,), photon and read noise; ``noise_seed``; and ``averaging``.
+        ``translation``, float32 (sub-frames, 2), as :class:`~.paths.CameraPath` has them; ``noise``, float32 (2,),
+        photon and read noise; ``noise_seed``; ``averaging``; if the model has depth ``inverse_depth``, float32 of the
+        size of the picture; and if it has things that move on their own ``object``, uint8 (4, height, width), RGB and
+        alpha, with ``object_shift``, float32 (sub-frames, 2).
     """
-    depth = np.ones(depth_size) if shot.inverse_depth is None else shot.inverse_depth
-    return {
-        "photo": torch.from_numpy(photo[..., ::-1].transpose(2, 0, 1).copy()),
+    height, width = photo.shape[0] - 2 * margin, photo.shape[1] - 2 * margin
+    data: dict[str, Any] = {
+        "photo": _channels_first(photo[..., ::-1]),
         "homographies": torch.from_numpy(shot.path.homographies().astype(np.float32)),
         "translation": torch.from_numpy(shot.path.translation.astype(np.float32)),
-        "inverse_depth": torch.from_numpy(depth.astype(np.float32)),
         "noise": torch.tensor([shot.sensor.photon_noise, shot.sensor.read_noise]),
-        "noise_seed": shot.sensor.noise_seed,
+        "noise_seed": torch.tensor(shot.sensor.noise_seed),
         "averaging": shot.averaging,
     }
+    if model.depth != ("flat",):
+        depth = np.ones((height, width), np.float32) if shot.inverse_depth is None else shot.inverse_depth
+        data["inverse_depth"] = torch.from_numpy(depth)
+    if model.object_share:
+        empty = np.zeros((*photo.shape[:2], 4), np.uint8)
+        canvas = shot.moving.canvas(height, width, margin) if shot.moving else empty
+        shift = shot.moving.shift if shot.moving else np.zeros_like(shot.path.shift)
+        data["object"] = _channels_first(canvas[..., [2, 1, 0, 3]])
+        data["object_shift"] = torch.from_numpy(shift.astype(np.float32))
+    return data
 
 
 def with_rendered_blur(data: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -73,21 +87,35 @@ def render_blur(
     Returns:
         Shape (N, 3, height, width), uint8 RGB, on the device.
     """
-    photo, homographies, translation, depth = (
-        data[name].to(device, non_blocking=True) for name in ("photo", "homographies", "translation", "inverse_depth")
-    )
+    on_device = {name: value.to(device, non_blocking=True) for name, value in data.items() if name in RENDERED_FROM}
+    photo, homographies, translation = (on_device[name] for name in ("photo", "homographies", "translation"))
     averaging: Sequence[Averaging] = data["averaging"]
-    surroundings = torch.stack([_decode(one, name) for one, name in zip(photo, averaging, strict=True)])
+    surroundings = _decode(photo, averaging)
+    depth = on_device.get("inverse_depth", surroundings.new_ones(1, 1, 1))
+    things = _thing_in_front(on_device["object"], averaging) if "object" in on_device else None
+    still = torch.eye(3, device=device).expand(*homographies.shape)
     total = surroundings.new_zeros(*photo.shape[:2], height, width)
-    positions = zip(homographies.split(subframes_at_once, 1), translation.split(subframes_at_once, 1), strict=True)
-    for matrices, shifts in positions:
-        grid = _sampling_grid(matrices, shifts, depth, (height, width), (photo.shape[-2], photo.shape[-1]))
-        # The sub-frames lie one below the other, so that the photograph is not copied for each.
-        looks = grid_sample(surroundings, grid, mode="bicubic", padding_mode="zeros", align_corners=True)
-        total += looks.unflatten(2, (matrices.shape[1], height)).sum(2)
+    for start in range(0, homographies.shape[1], subframes_at_once):
+        part = slice(start, start + subframes_at_once)
+        looks = _look(surroundings, homographies[:, part], translation[:, part], depth, (height, width), "bicubic")
+        if things is not None:
+            shift = on_device["object_shift"][:, part]
+            front = _look(things, still[:, part], shift, torch.ones_like(depth[:, :1, :1]), (height, width), "bilinear")
+            looks = looks * (1 - front[:, 3:]) + front[:, :3]
+        total += looks.sum(2)
     light = total / homographies.shape[1]
     samples = zip(light, averaging, data["noise"].tolist(), data["noise_seed"].tolist(), strict=True)
     return torch.stack([_encode(_with_noise(one, name, noise, seed), name) for one, name, noise, seed in samples])
+
+
+def _look(
+    surroundings: Tensor, homographies: Tensor, translation: Tensor, depth: Tensor, size: tuple[int, int], mode: str
+) -> Tensor:
+    """Some sub-frames, shape (N, C, sub-frames, height, width)."""
+    grid = _sampling_grid(homographies, translation, depth, size, (surroundings.shape[-2], surroundings.shape[-1]))
+    # The sub-frames lie one below the other, so that the photograph is not copied for each.
+    looks = grid_sample(surroundings, grid, mode=mode, padding_mode="zeros", align_corners=True)
+    return looks.unflatten(2, (homographies.shape[1], size[0]))
 
 
 def _sampling_grid(
@@ -122,8 +150,15 @@ def _with_noise(light: Tensor, averaging: Averaging, noise: Sequence[float], see
     return light + spread * torch.randn(light.shape, generator=generator, device=light.device)
 
 
-def _decode(photo: Tensor, averaging: Averaging) -> Tensor:
-    return torch.from_numpy(response_table(averaging)).to(photo.device)[photo.int()]
+def _decode(photo: Tensor, averaging: Sequence[Averaging]) -> Tensor:
+    tables = [torch.from_numpy(response_table(name)).to(photo.device) for name in averaging]
+    return torch.stack([table[one.int()] for table, one in zip(tables, photo, strict=True)])
+
+
+def _thing_in_front(canvas: Tensor, averaging: Sequence[Averaging]) -> Tensor:
+    """Light times alpha, and alpha."""
+    alpha = canvas[:, 3:].float() / 255
+    return torch.cat((_decode(canvas[:, :3], averaging) * alpha, alpha), dim=1)
 
 
 def _encode(light: Tensor, averaging: Averaging) -> Tensor:
@@ -137,3 +172,8 @@ def _encode(light: Tensor, averaging: Averaging) -> Tensor:
     elif averaging != "encoded":
         value = torch.where(value <= 0.0031308, 12.92 * value, 1.055 * value ** (1 / 2.4) - 0.055)
     return (255 * value).round().to(torch.uint8)
+
+
+def _channels_first(picture: np.ndarray) -> Tensor:
+    """Shape (height, width, channels) becomes (channels, height, width)."""
+    return torch.from_numpy(picture.transpose(2, 0, 1).copy())

@@ -57,6 +57,27 @@ class MovingObject:
         light = np.concatenate((decode(self.cut_out[..., :3], averaging) * alpha, alpha), axis=-1)
         return ObjectLayer(light, (self.top - top, self.left - left), (slice(top, bottom), slice(left, right)))
 
+    def canvas(self, height: int, width: int, margin: int) -> np.ndarray:
+        """Put the object into a transparent picture.
+
+        Args:
+            height: Height of the picture that shows it.
+            width: Width of that picture.
+            margin: How many pixels more there are on each side.
+
+        Returns:
+            uint8 array (height + 2 margin, width + 2 margin, 4).
+        """
+        canvas = np.zeros((height + 2 * margin, width + 2 * margin, 4), np.uint8)
+        rows, columns = (
+            slice(max(0, start), max(0, start + own))
+            for start, own in zip((self.top + margin, self.left + margin), self.cut_out.shape, strict=False)
+        )
+        part = canvas[rows, columns]
+        top, left = max(0, -self.top - margin), max(0, -self.left - margin)
+        part[:] = self.cut_out[top : top + part.shape[0], left : left + part.shape[1]]
+        return canvas
+
 
 @dataclass(frozen=True)
 class ObjectLayer:

@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 
 from macr_plugin.data.synthesis.blur_model import Shot
-from macr_plugin.data.synthesis.objects import ObjectLayer
 from macr_plugin.data.synthesis.paths import CameraPath, border_margin
 from macr_plugin.data.synthesis.response import decode, encode
 from macr_plugin.errors import InputError
@@ -53,10 +52,27 @@ def render_pair(photo: np.ndarray, shot: Shot, window: Window) -> tuple[np.ndarr
         cv2.accumulate(subframe, total)
     light = shot.sensor.expose(total / len(shot.path.shift), shot.averaging)
     blur = shot.sensor.compress(encode(light, shot.averaging))
+    return blur, sharp_picture(photo, shot, window)
+
+
+def sharp_picture(photo: np.ndarray, shot: Shot, window: Window) -> np.ndarray:
+    """Cut the sharp picture out of a photograph, and put in front of it what moves on its own.
+
+    Args:
+        photo: uint8 array of shape (height, width, 3), BGR.
+        shot: How it is taken.
+        window: Which part of the photograph.
+
+    Returns:
+        uint8 array of shape (window.height, window.width, 3), BGR.
+    """
     sharp = photo[window.top : window.top + window.height, window.left : window.left + window.width].copy()
-    if layer:
-        _cover_sharp(sharp, layer, shot)
-    return blur, sharp
+    layer = shot.moving.layer(shot.averaging, window.height, window.width) if shot.moving else None
+    if layer is None:
+        return sharp
+    light = decode(sharp, shot.averaging)
+    layer.cover(light, np.zeros(2))
+    return encode(light, shot.averaging)
 
 
 def _with_margin(photo: np.ndarray, path: CameraPath, window: Window) -> np.ndarray:
@@ -102,9 +118,3 @@ def _look(surroundings: np.ndarray, homography: np.ndarray, centre: np.ndarray, 
     matrix = to_corner @ homography @ from_corner
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     return cv2.warpPerspective(surroundings, matrix, (window.width, window.height), flags=flags)
-
-
-def _cover_sharp(sharp: np.ndarray, layer: ObjectLayer, shot: Shot) -> None:
-    light = decode(sharp, shot.averaging)
-    layer.cover(light, np.zeros(2))
-    sharp[:] = encode(light, shot.averaging)

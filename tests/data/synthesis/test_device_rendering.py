@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from macr_plugin.data.synthesis.blur_model import Shot
+from macr_plugin.data.synthesis.blur_model import BlurModel, Shot
 from macr_plugin.data.synthesis.device_rendering import for_device, render_blur, with_rendered_blur
 from macr_plugin.data.synthesis.paths import border_margin, draw_camera_path, generator_for
 from macr_plugin.data.synthesis.rendering import Window, render_pair
@@ -29,7 +29,9 @@ def batch(extents, margin, averaging="linear"):
     shots = [
         Shot(draw_camera_path(generator_for(0, str(extent)), extent, 37), averaging=averaging) for extent in extents
     ]
-    data = default_collate([for_device(photo, shot) for photo, shot in zip(photos, shots, strict=True)])
+    data = default_collate(
+        [for_device(photo, shot, margin, BlurModel()) for photo, shot in zip(photos, shots, strict=True)]
+    )
     return photos, shots, data
 
 

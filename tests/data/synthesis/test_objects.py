@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from macr_plugin.data.synthesis.objects import draw_shape, fit_cut_out, read_cut_out
+from macr_plugin.data.synthesis.objects import MovingObject, draw_shape, fit_cut_out, read_cut_out
 from macr_plugin.errors import InputError
 
 
@@ -59,3 +59,12 @@ def test_cut_outs_need_alpha(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"broken\.png is not a readable picture"):
         read_cut_out(tmp_path / "broken.png")
+
+
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (-4, 3), (18, 27), (-40, -40), (3, 60), (-2, -3)])
+def test_canvas_holds_what_lies_in_the_picture_and_its_margin(top, left):
+    cut_out = np.random.default_rng(0).integers(1, 256, (6, 8, 4), dtype=np.uint8)
+    canvas = MovingObject(cut_out, top, left, np.zeros((3, 2))).canvas(20, 30, 3)
+    expected = np.zeros((200, 200, 4), np.uint8)
+    expected[103 + top : 109 + top, 103 + left : 111 + left] = cut_out
+    np.testing.assert_array_equal(canvas, expected[100:126, 100:136])
