@@ -25,8 +25,12 @@ $(VENV)/.installed: pyproject.toml setup.py macr_plugin.pth
 demo: install
 	cd $(DEMO_FOLDER) && $(abspath $(BIN))/macr synthesize --demo
 	cd $(DEMO_FOLDER) && $(abspath $(BIN))/python -m macr_plugin.train -opt $(CURDIR)/options/macr_demo.yml
+	cd $(DEMO_FOLDER) && $(abspath $(BIN))/python $(CURDIR)/scripts/demo_picture.py --shipped \
+		--weights "experiments/macr_demo=trained here" --frames chelsea/000001 coffee/000003 \
+		--out experiments/macr_demo/visualization/demo.png
 	@echo "Blurred, restored and sharp side by side:"
-	@ls $(DEMO_FOLDER)/experiments/macr_demo/visualization/*comparison*.png
+	@ls $(DEMO_FOLDER)/experiments/macr_demo/visualization/demo.png \
+		$(DEMO_FOLDER)/experiments/macr_demo/visualization/*comparison*.png
 
 test: install
 	$(BIN)/python -m pytest -m "not slow"
