@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml setup.py macr_plugin.pth
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77.0.3,<82" wheel
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps basicsr==1.4.2
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test,benchmark,noncommercial]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test,benchmark,noncommercial,video,export]"
 	touch $@
 
 demo: install

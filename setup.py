@@ -80,6 +80,13 @@ EXTRAS_REQUIRE = {
         # Writes and checks ONNX files.
         "onnx>=1.16",
         "onnxruntime>=1.18",
+        # What torch.onnx translates operators with.
+        "onnxscript>=0.5",
+    ],
+    "video": [
+        # Reads and writes videos, BSD; its wheel carries FFmpeg. 18 writes the rotation, and needs Python 3.11.
+        "av>=18; python_version >= '3.11'",
+        "av>=14; python_version < '3.11'",
     ],
 }
 

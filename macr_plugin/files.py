@@ -27,7 +27,7 @@ def whole_file(path: Path, remedy: str) -> Iterator[BinaryIO]:
     Raises:
         InputError: If it cannot be written; what was at ``path`` is still there then.
     """
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished = unfinished_file(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as file:
@@ -37,3 +37,11 @@ def whole_file(path: Path, remedy: str) -> Iterator[BinaryIO]:
     except (OSError, RuntimeError) as error:
         unfinished.unlink(missing_ok=True)
         raise InputError(f"{path} could not be written ({error}): {remedy}") from error
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def unfinished_file(path: Path) -> Path:
+    """Where a file is while :func:`whole_file` writes it; still there only if the process was killed."""
+    return path.with_name(f".{path.name}.unfinished")
