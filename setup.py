@@ -70,6 +70,10 @@ EXTRAS_REQUIRE = {
         # Plots of the report.
         "matplotlib>=3.7",
     ],
+    "prior": [
+        # Gaussian mixture of scripts/train_epll_prior.py; what it learnt comes with the package.
+        "scikit-learn>=1.3",
+    ],
     "noncommercial": [
         # Restormer, MPRNet, MIRNet2 and M3SNet: the package is MIT, these networks are under their authors' Academic
         # Public License, which does not allow commercial use.

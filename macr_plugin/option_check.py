@@ -41,10 +41,13 @@ KNOWN_KEYS = {
         *("blur_extent", "blur_median", "realistic", "sharp_share", "averaging", "depth", "turn_share", "zoom"),
         *("object_share", "object_folder", "photon_noise", "read_noise", "jpeg_share", "jpeg_quality", "render_on"),
     },
+    "LinearMotionPatchDataset": (DATASET_KEYS - {"gt_size", "use_hflip", "use_rot"})
+    | {"averaging", "noise", "patches_per_photo"},
 }
 #: The same for each of the plugin's model classes.
 KNOWN_KEYS_OF_MODEL = {
     "MultiScaleDeblurModel": KNOWN_KEYS,
+    "MotionClassifierModel": {**KNOWN_KEYS, "train": KNOWN_KEYS["train"] - {"scale_weights", "perceptual_opt"}},
     "MultiScaleDeblurGANModel": {
         **KNOWN_KEYS,
         "train": KNOWN_KEYS["train"] | {"gan_opt", "optim_d", "net_d_iters", "net_d_init_iters"},

@@ -18,19 +18,23 @@ def register_all() -> None:
     from macr_plugin.archs.macr_arch import MACR
     from macr_plugin.archs.spandrel_arch import SpandrelNet
     from macr_plugin.archs.srn_arch import SRNDeblurNet
+    from macr_plugin.archs.sun_arch import SunMotionNet
     from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
+    from macr_plugin.data.linear_motion_patch_dataset import LinearMotionPatchDataset
     from macr_plugin.data.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
+    from macr_plugin.losses.motion_loss import MotionCrossEntropyLoss
     from macr_plugin.losses.structural_loss import MACRLoss, MACRMSSSIMLoss, MACRSSIMLoss
     from macr_plugin.metrics.psnr_ssim import calculate_psnr_on_device, calculate_ssim_3d, calculate_ssim_on_device
+    from macr_plugin.models.motion_classifier_model import MotionClassifierModel
     from macr_plugin.models.multiscale_gan_model import MultiScaleDeblurGANModel
     from macr_plugin.models.multiscale_model import MultiScaleDeblurModel
 
     for target, entries in (
-        (registry.ARCH_REGISTRY, (MACR, DeepDeblur, DeepDeblurDiscriminator, SRNDeblurNet, SpandrelNet)),
-        (registry.LOSS_REGISTRY, (MACRLoss, MACRSSIMLoss, MACRMSSSIMLoss)),
-        (registry.DATASET_REGISTRY, (DeblurPairDataset, SyntheticMotionBlurDataset)),
+        (registry.ARCH_REGISTRY, (MACR, DeepDeblur, DeepDeblurDiscriminator, SRNDeblurNet, SpandrelNet, SunMotionNet)),
+        (registry.LOSS_REGISTRY, (MACRLoss, MACRSSIMLoss, MACRMSSSIMLoss, MotionCrossEntropyLoss)),
+        (registry.DATASET_REGISTRY, (DeblurPairDataset, SyntheticMotionBlurDataset, LinearMotionPatchDataset)),
         (registry.METRIC_REGISTRY, (calculate_psnr_on_device, calculate_ssim_on_device, calculate_ssim_3d)),
-        (registry.MODEL_REGISTRY, (MultiScaleDeblurModel, MultiScaleDeblurGANModel)),
+        (registry.MODEL_REGISTRY, (MultiScaleDeblurModel, MultiScaleDeblurGANModel, MotionClassifierModel)),
     ):
         for entry in entries:
             _register_once(target, entry)

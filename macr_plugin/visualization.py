@@ -17,6 +17,9 @@ BACKGROUND = 255
 INK = (32, 32, 32)
 # Blue-green that stands out on photographs and differs in lightness too, BGR.
 MARK = (180, 220, 0)
+# Of the colour wheel that explains a motion field, in pixels.
+WHEEL_RADIUS = 40
+WHEEL_TEXT_WIDTH = 160
 
 
 class Box(NamedTuple):
@@ -152,3 +155,42 @@ def _fill(picture: Picture, height: int, width: int) -> Picture:
     canvas = np.full((height, width, 3), BACKGROUND, np.uint8)
     canvas[: picture.shape[0], : picture.shape[1]] = picture
     return canvas
+
+
+def motion_picture(field: NDArray[np.floating], longest: float | None = None) -> Picture:
+    """Paint a field of straight motions in colours, with the colour wheel that explains them below it.
+
+    The hue is the direction of a motion, whichever way it is walked; the fuller the colour, the longer the motion, and
+    white is none.
+
+    Args:
+        field: Motions (x, y) in pixels, y downwards, shape (H, W, 2).
+        longest: Length in pixels that has the full colour. Default: the longest motion of the field.
+
+    Returns:
+        (H', W', 3) uint8 BGR: the field, and below it the legend.
+    """
+    longest = longest or max(1.0, float(np.linalg.norm(field, axis=-1).max()))
+    return stack([_motion_colours(field, longest), _motion_legend(longest)])
+
+
+def _motion_colours(field: NDArray[np.floating], longest: float) -> Picture:
+    # v and -v blur alike: the angle is doubled, so that both have one hue.
+    degrees = np.degrees(2 * np.arctan2(field[..., 1], field[..., 0])) % 360
+    fullness = np.minimum(np.linalg.norm(field, axis=-1) / longest, 1)
+    hsv = np.stack([degrees, fullness, np.ones_like(fullness)], axis=-1).astype(np.float32)
+    return np.rint(255 * cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)).astype(np.uint8)
+
+
+def _motion_legend(longest: float) -> Picture:
+    """A wheel of all motions: each point has the colour of the motion from the centre to it."""
+    place = np.arange(2 * WHEEL_RADIUS + 1) - WHEEL_RADIUS
+    motions = np.stack(np.meshgrid(place, place), axis=-1) * (longest / WHEEL_RADIUS)
+    wheel = _motion_colours(motions, longest)
+    wheel[np.linalg.norm(motions, axis=-1) > longest] = BACKGROUND
+    cv2.circle(wheel, (WHEEL_RADIUS, WHEEL_RADIUS), WHEEL_RADIUS, INK, 1, cv2.LINE_AA)
+    text = np.full((wheel.shape[0], WHEEL_TEXT_WIDTH, 3), BACKGROUND, np.uint8)
+    for row, line in enumerate((f"rim: {longest:.0f} px", "white: no motion")):
+        place_of_line = (8, WHEEL_RADIUS - 4 + 20 * row)
+        cv2.putText(text, line, place_of_line, cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
+    return np.hstack([wheel, text])

@@ -16,13 +16,14 @@ from torch.utils.data import default_collate
 
 from macr_plugin.data import synthetic_motion_blur_dataset
 from macr_plugin.data.drawn_index import DrawnIndex
+from macr_plugin.data.synthesis import photos
 from macr_plugin.data.synthesis.blur_model import BlurModel
 from macr_plugin.data.synthesis.device_rendering import with_rendered_blur
 from macr_plugin.data.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
 from macr_plugin.errors import one_line_errors
 
 STEPS = (
-    (synthetic_motion_blur_dataset, "read_photo"),
+    (photos, "read_photo"),
     (BlurModel, "draw_shot"),
     (synthetic_motion_blur_dataset, "render_pair"),
 )

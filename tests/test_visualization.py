@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from macr_plugin.visualization import MARK, Box, detail_box, with_inset
+from macr_plugin.visualization import MARK, WHEEL_RADIUS, Box, detail_box, motion_picture, with_inset
 
 PHOTO = cv2.cvtColor(skimage.data.coffee(), cv2.COLOR_RGB2BGR)
 
@@ -67,3 +67,27 @@ def test_window_holds_the_detail_and_stays_in_the_picture(box):
 
 def test_window_larger_than_the_picture_is_the_picture():
     assert Box(5, 5, 10, 10).around((40, 50), (480, 640)) == (0, 0, 40, 50)
+
+
+def test_motions_are_painted_by_direction_and_length():
+    """Red along x, cyan along y, half as full at half the length, white for none; a motion has two ways."""
+    field = np.array([[[10, 0], [-10, 0], [0, 10], [0, -10]], [[5, 0], [0, 0], [0, 5], [7.0710678, 7.0710678]]], float)
+    painted = motion_picture(field)[:2, :4, ::-1]
+    red, cyan, green_yellow = [255, 0, 0], [0, 255, 255], [128, 255, 0]
+    expected = [[red, red, cyan, cyan], [[255, 128, 128], [255, 255, 255], [128, 255, 255], green_yellow]]
+    assert np.abs(painted.astype(int) - expected).max() <= 1
+
+
+def test_the_wheel_shows_the_colours_of_the_field():
+    field = np.zeros((60, 300, 2))
+    field[:, 100:] = (12, 0)
+    field[:, 200:] = (0, 6)
+    drawn = motion_picture(field, longest=12)
+    assert drawn.shape == (60 + 4 + 2 * WHEEL_RADIUS + 1, 300, 3)
+    wheel = drawn[64:, : 2 * WHEEL_RADIUS + 1]
+    centre = WHEEL_RADIUS
+    assert (drawn[0, 0] == wheel[centre, centre]).all()
+    assert (
+        np.abs(drawn[0, 150].astype(int) - wheel[centre, centre + WHEEL_RADIUS - 2]).max() <= 255 * 2 / WHEEL_RADIUS + 1
+    )
+    assert np.abs(drawn[0, 250].astype(int) - wheel[centre - WHEEL_RADIUS // 2, centre]).max() <= 1

@@ -6,6 +6,7 @@ import copy
 import gc
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,18 @@ from macr_plugin.benchmark.results import Complexity, Latency
 from macr_plugin.inference.restorer import DTYPES, Restorer, arithmetic, device_name
 
 COUNTER = "torch.utils.flop_counter / 2"
+
+
+def _product_flops(first: Tensor, second: Tensor, **_: Any) -> int:
+    """Twice the multiply-accumulates of a matrix product; those of a sparse matrix are of its stored numbers alone."""
+    stored = first.numel() if first.layout == torch.strided else first.values().numel()
+    return 2 * stored * second.shape[1]
+
+
+# What torch.utils.flop_counter asks a formula for that wants the matrices themselves rather than their shapes.
+_product_flops._get_raw = True  # type: ignore[attr-defined]
+#: torch.utils.flop_counter itself takes a sparse matrix for a full one.
+FORMULAS = {torch.ops.aten.mm: _product_flops}
 
 #: Runs one pass, and gives the milliseconds of each of several passes.
 Pass = Callable[[], object]
@@ -46,7 +59,7 @@ def count_macs(network: nn.Module, size: tuple[int, int]) -> Complexity:
 
 
 def _count(network: nn.Module, size: tuple[int, int], device: str) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter, torch.no_grad():
         network(torch.zeros(1, 3, *size, device=device))
     # A multiply-accumulate counts as two there.
     return counter.get_total_flops() // 2

@@ -20,6 +20,7 @@ DEVICES = ("auto", "cuda", "cpu")
 #: ``weights`` of a network that needs no file: its options name a checkpoint, or it has nothing to learn.
 INCLUDED = "included"
 DATASET = "DeblurPairDataset"
+MODEL = "MultiScaleDeblurModel"
 #: What has no default in a training.
 NEEDED_TO_TRAIN = {
     "training.datasets.train": ("gt_size", "batch_size_per_gpu", "num_worker_per_gpu"),
@@ -43,6 +44,9 @@ class Entry:
         tile: Cut full frames into tiles; by default they are restored whole.
         size_multiple: What height and width are padded to, for a network that cannot take any size.
         tlc: The network converts its global pooling to a local one for testing (TLC); named in the protocol.
+        model_type: Model class that trains it.
+        datasets: Changes to ``training.datasets`` for this entry, such as ``train`` with another ``type``, which
+            replaces that block as a whole.
         train: Changes to ``training.train`` for this entry, such as an optimizer of its own.
         published: ``psnr``, ``ssim`` and ``source`` of a paper's own figures.
     """
@@ -55,6 +59,8 @@ class Entry:
     tile: Tile | None = None
     size_multiple: int = 1
     tlc: bool = False
+    model_type: str = MODEL
+    datasets: dict[str, Any] = dataclasses.field(default_factory=dict)
     train: dict[str, Any] = dataclasses.field(default_factory=dict)
     published: Published | None = None
 
@@ -179,14 +185,16 @@ def _read_entry(block: dict[str, Any], key: str) -> Entry:
     if block.get("published") is not None:
         figures = _mapping(block["published"], f"{key}published")
         block["published"] = _record(Published, {"psnr": None, "ssim": None, **figures}, f"{key}published.")
-    if block.get("train") is None:
-        block.pop("train", None)
+    for name in ("model_type", "datasets", "train"):
+        if block.get(name) is None:
+            block.pop(name, None)
     entry = _record(Entry, block, key)
     if entry.network is not None:
         check_network(_mapping(entry.network, f"{key}network"), f"{key}network")
     elif entry.published is None:
         raise InputError(f"{key}network is missing: an entry has a network, or published figures")
     _check_choice(entry.precision, PRECISIONS, f"{key}precision")
+    check_keys(_mapping(entry.datasets, f"{key}datasets"), ("train",), f"{key}datasets.")
     check_keys(entry.train, KNOWN_KEYS["train"], f"{key}train.")
     return entry
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from macr_plugin.benchmark.intervals import scene_interval
-from macr_plugin.benchmark.options import Entry, Protocol
+from macr_plugin.benchmark.options import Entry, Protocol, file_name
 from macr_plugin.benchmark.results import FrameQuality, Quality
 from macr_plugin.data.lmdb import encode_png
 from macr_plugin.files import FREE_DISK_SPACE, whole_file
@@ -132,6 +132,24 @@ def _compare_unrounded(key: str, restored: Tensor, sharp: Tensor, crop_border: i
     return FrameQuality(
         key, -10 * torch.log10(squared_error).item(), ssim(restored, sharp).item(), volume_ssim(*widened).item()
     )
+
+
+def write_extra_pictures(network: nn.Module, picture: Tensor, folder: Path) -> None:
+    """Write what a network shows beside the restored picture, if it shows anything.
+
+    Args:
+        network: May have a method ``extra_pictures``, which takes a blurred picture (1, 3, H, W) in the network's
+            precision and returns a name and a picture (1, 3, H', W') for each, both RGB in [0, 1].
+        picture: Blurred picture, shape (1, 3, H, W), float32, RGB in [0, 1].
+        folder: Where ``<name>.png`` is written.
+    """
+    show = getattr(network, "extra_pictures", None)
+    if not callable(show):
+        return
+    dtype = next((parameter.dtype for parameter in network.parameters()), picture.dtype)
+    with torch.no_grad():
+        for name, extra in show(picture.to(dtype)).items():
+            write_picture(extra, folder / f"{file_name(name)}.png")
 
 
 def summarise(name: str, frames: list[FrameQuality]) -> Quality:

@@ -75,11 +75,13 @@ class Frame:
         key: ``scene/frame``.
         sides: Blurred, restored by each entry, sharp.
         detail: Where the blur took most detail away.
+        extra: What networks show beside the restored picture: a caption and the path from the report's folder.
     """
 
     key: str
     sides: list[Side]
     detail: Box
+    extra: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def window(self, size: tuple[int, int]) -> Box:
         """What is shown around the detail, at most ``size``."""
@@ -128,7 +130,7 @@ def write_report(results: Results, out: Path) -> Path:
             (table_folder / f"{table.name}.csv").write_text(write_csv(table), encoding="utf-8")
         json_file.write_text(to_json(results), encoding="utf-8")
         markdown.write_text(_render_markdown(results, tables, frames, plots), encoding="utf-8")
-        page.write_text(_render_page(results, tables, frames), encoding="utf-8")
+        page.write_text(_render_page(results, tables, frames, out), encoding="utf-8")
     return out / "report.html"
 
 
@@ -154,7 +156,7 @@ def _read_frame(results: Results, compared: ComparedFrame, out: Path) -> Frame:
     psnr = _psnr_by_label(results, compared.key)
     paths = [(BLURRED, compared.blurred), *compared.restored.items(), (SHARP, compared.sharp)]
     sides = [Side(label, read_picture(out / path), psnr.get(label)) for label, path in paths]
-    return Frame(compared.key, sides, detail_box(sides[0].picture, sides[-1].picture, DETAIL))
+    return Frame(compared.key, sides, detail_box(sides[0].picture, sides[-1].picture, DETAIL), compared.extra)
 
 
 def _psnr_by_label(results: Results, key: str) -> Mapping[str, float]:
@@ -184,12 +186,14 @@ def _render_markdown(results: Results, tables: list[Table], frames: list[Frame],
     for frame in frames:
         name = escape_markdown(frame.key)
         lines += [f"## {name}", f"![{name}: {escape_markdown(_listed(frame))}](figures/{quote(frame.key)}.png)"]
+        for caption, path in frame.extra.items():
+            lines += [escape_markdown(caption), f"![{name}, {escape_markdown(caption)}]({quote(path)})"]
     lines += ["## Measured with"]
     lines += ["\n".join(f"* {escape_markdown(f'{name}: {value}')}" for name, value in results.environment.items())]
     return "\n\n".join(lines) + "\n"
 
 
-def _render_page(results: Results, tables: list[Table], frames: list[Frame]) -> str:
+def _render_page(results: Results, tables: list[Table], frames: list[Frame], out: Path) -> str:
     # Beside the code rather than through the package's resources: one folder holds the template and its parts.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -214,6 +218,11 @@ def _render_page(results: Results, tables: list[Table], frames: list[Frame]) -> 
         scatters=scatters(results),
         strips=drawn_strips,
         frames=shown,
+        extra=[
+            {"caption": f"{frame.key}, {caption}", "source": _data_uri(read_picture(out / path))}
+            for frame in frames[: len(shown)]
+            for caption, path in frame.extra.items()
+        ],
         hidden_frames=[frame.key for frame in frames[len(shown) :]],
         protocol_id=next(iter(protocols(results)), None),
         view_size=f"{VIEW[1]}x{VIEW[0]}",

@@ -213,12 +213,14 @@ class ComparedFrame:
         blurred: Path.
         sharp: Path.
         restored: Label of each entry to the path.
+        extra: What networks show beside the restored picture, of any size: label and name to the path.
     """
 
     key: str
     blurred: str
     sharp: str
     restored: dict[str, str]
+    extra: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass

@@ -21,9 +21,16 @@ from macr_plugin.benchmark.cost import count_macs, count_parameters, measure_lat
 from macr_plugin.benchmark.intervals import paired_difference, verdict_of_runs
 from macr_plugin.benchmark.networks import build_restorer, describe_inference
 from macr_plugin.benchmark.options import INCLUDED, Benchmark, Entry, file_name, read_benchmark
-from macr_plugin.benchmark.quality import measure_frames, protocol_id, restore_with, summarise, write_picture
+from macr_plugin.benchmark.quality import (
+    measure_frames,
+    protocol_id,
+    restore_with,
+    summarise,
+    write_extra_pictures,
+    write_picture,
+)
 from macr_plugin.benchmark.results import ComparedFrame, EntryResult, Quality, Results, Training, read_json, to_json
-from macr_plugin.benchmark.training import TrainedCell, TrainingPlan, check_training, train_entry
+from macr_plugin.benchmark.training import TrainedCell, TrainingPlan, check_training, train_entry, training_data
 from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
 from macr_plugin.errors import InputError
 from macr_plugin.files import FREE_DISK_SPACE, whole_file
@@ -216,7 +223,7 @@ class BenchmarkRun:
         result.training = Training(
             iterations=min(cell.iterations for cell in cells),
             seconds=max(cell.seconds for cell in cells),
-            batch=int(plan.base.datasets["train"].get("batch_size_per_gpu", 1)),
+            batch=int(training_data(entry, plan).get("batch_size_per_gpu", 1)),
             seeds=list(plan.seeds),
             psnr=psnr,
         )
@@ -224,9 +231,14 @@ class BenchmarkRun:
     def _quality(self, entry: Entry, weights: Path | None, with_pictures: bool = True) -> Quality | None:
         if self.dataset is None:
             return None
-        restore = restore_with(build_restorer(entry, weights), entry, self.device)
+        restorer = build_restorer(entry, weights)
+        restore = restore_with(restorer, entry, self.device)
         pictures = {key: self._picture(key, self.cell(entry)) for key in self._compared_keys()} if with_pictures else {}
-        return self._measured_quality(self.dataset, entry, restore, pictures)
+        quality = self._measured_quality(self.dataset, entry, restore, pictures)
+        for key, path in pictures.items():
+            blurred = self.dataset[self.dataset.keys.index(key)]["lq"][None].to(self.device).float() / 255
+            write_extra_pictures(restorer.network, blurred, path.with_suffix(""))
+        return quality
 
     def _measured_quality(
         self,
@@ -275,12 +287,18 @@ class BenchmarkRun:
         for name, picture in (("blurred", data["lq"]), ("sharp", data["gt"])):
             write_picture(picture[None], self._picture(key, name))
         restored = {label: self._picture(key, cell) for label, cell in cells.items()}
+        extra = {
+            f"{label}: {path.stem.replace('_', ' ')}": self._relative(path)
+            for label, picture in restored.items()
+            for path in sorted(picture.with_suffix("").glob("*.png"))
+        }
         return ComparedFrame(
             key,
             self._relative(self._picture(key, "blurred")),
             self._relative(self._picture(key, "sharp")),
             # Someone may have removed pictures of an earlier run.
             {label: self._relative(path) for label, path in restored.items() if path.is_file()},
+            extra,
         )
 
     def _relative(self, path: Path) -> str:

@@ -80,7 +80,7 @@ def training_options(entry: Entry, plan: TrainingPlan, seed: int, iterations: in
     """Make the option file of one run.
 
     Args:
-        entry: What is trained; its ``train`` changes the shared options.
+        entry: What is trained; its ``datasets`` and ``train`` change the shared options.
         plan: The shared options.
         seed: Seed of weights, crops and order.
         iterations: Steps.
@@ -93,13 +93,13 @@ def training_options(entry: Entry, plan: TrainingPlan, seed: int, iterations: in
     scheduler = train.get("scheduler") or {}
     if scheduler.get("type") == "CosineAnnealingRestartLR" and not scheduler.get("periods"):
         scheduler["periods"] = [iterations]
-    dataset = {"name": "train", "type": DATASET, **plan.base.datasets["train"]}
+    dataset = {"name": "train", "type": DATASET, **training_data(entry, plan)}
     for key in ("dataroot", "dataroot_lq", "dataroot_gt"):
         # The run has a folder of its own.
         if dataset.get(key) is not None:
             dataset[key] = str(Path(dataset[key]).expanduser().resolve())
     return {
-        "model_type": "MultiScaleDeblurModel",
+        "model_type": entry.model_type,
         "scale": 1,
         "num_gpu": 0 if plan.device == "cpu" else "auto",
         "manual_seed": seed,
@@ -113,6 +113,11 @@ def training_options(entry: Entry, plan: TrainingPlan, seed: int, iterations: in
             "use_tb_logger": False,
         },
     }
+
+
+def training_data(entry: Entry, plan: TrainingPlan) -> dict[str, Any]:
+    """Options of the data that an entry is trained on: the shared ones with the entry's changes."""
+    return merge(plan.base.datasets, entry.datasets)["train"]
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

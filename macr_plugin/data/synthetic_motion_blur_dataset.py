@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +11,10 @@ from torch import Tensor
 
 from macr_plugin.data.dataset_options import option_name, require_option
 from macr_plugin.data.deblur_pair_dataset import Crop
-from macr_plugin.data.drawn_index import DrawnIndex
-from macr_plugin.data.lmdb import read_meta_info
-from macr_plugin.data.readers import ENCODINGS, CachedReader, FileReader, Reader, open_lmdb
 from macr_plugin.data.synthesis.blur_model import SETTINGS, SUBFRAMES_PER_PIXEL, blur_model
 from macr_plugin.data.synthesis.device_rendering import for_device
 from macr_plugin.data.synthesis.paths import subframe_count
-from macr_plugin.data.synthesis.photos import list_photos, read_photo
+from macr_plugin.data.synthesis.photos import open_photos, sample_generator
 from macr_plugin.data.synthesis.rendering import Window, render_pair, sharp_picture
 from macr_plugin.errors import InputError
 
@@ -98,7 +93,7 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
                 f"{option_name(opt, 'jpeg_share')} is not rendered on the device: set it to 0, or "
                 f"{option_name(opt, 'render_on')} to cpu"
             )
-        self._keys, self._reader = self._open_photos()
+        self._keys, self._reader = open_photos(opt)
         self._seed: int = opt.get("manual_seed") or 0
         self._use_hflip: bool = opt.get("use_hflip", self._train)
         self._use_rot: bool = opt.get("use_rot", self._train)
@@ -122,7 +117,7 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
         Raises:
             InputError: See the class.
         """
-        generator = self._generator(index)
+        generator = sample_generator(self._seed, index, self._train)
         margin = self._model.margin(self._size, self._size)
         photo = self._draw_crop(index, self._size + 2 * margin, generator)
         extent = self._model.draw_extent(generator)
@@ -141,14 +136,6 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
     def _draw_other_photo(self, generator: np.random.Generator) -> np.ndarray:
         photo = self._reader.read(self._keys[int(generator.integers(len(self._keys)))])
         return photo[slice(None), slice(None)][..., ::-1]
-
-    def _generator(self, index: int) -> np.random.Generator:
-        if not self._train:
-            return np.random.default_rng([self._seed, index])
-        if isinstance(index, DrawnIndex):
-            return np.random.default_rng([self._seed, index.epoch, index.draw])
-        # In a program that hands over no draw, the generator that BasicSR's own datasets draw from.
-        return np.random.default_rng(random.getrandbits(64))
 
     def _draw_crop(self, index: int, side: int, generator: np.random.Generator) -> np.ndarray:
         key = self._keys[index]
@@ -171,20 +158,6 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
             transpose=self._use_rot and transpose,
         )
         return np.ascontiguousarray(crop.take(photo)[..., ::-1])
-
-    def _open_photos(self) -> tuple[list[str], Reader]:
-        root = Path(require_option(self.opt, "dataroot_gt")).expanduser()
-        backend = (self.opt.get("io_backend") or {}).get("type", "disk")
-        reader: Reader
-        if backend == "disk":
-            files = {file.relative_to(root).as_posix(): file for file in list_photos(root, recursive=True)}
-            keys, reader = list(files), FileReader(files, read_photo)
-        elif backend in ENCODINGS:
-            keys, reader = read_meta_info(root), open_lmdb(root, backend)
-        else:
-            known = " or ".join(sorted(ENCODINGS))
-            raise InputError(f"{option_name(self.opt, 'io_backend')} has type {backend}: choose disk, {known}")
-        return keys, CachedReader(reader) if self.opt.get("cache") else reader
 
     def _choose(self, name: str, known: Sequence[str]) -> Any:
         value = self.opt.get(name, known[0])

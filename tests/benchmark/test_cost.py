@@ -67,6 +67,17 @@ def test_a_network_that_cannot_run_on_shapes_is_counted_by_running_it():
     assert count_macs(NeedsValues(), (4, 4)).macs == 16 * 9
 
 
+def test_a_sparse_product_counts_its_stored_numbers():
+    class Sparse(nn.Module):
+        def forward(self, x):
+            kept = torch.eye(5, 5).to_sparse_csr()
+            full = torch.ones(5, 5)
+            return (full @ (kept @ x[0, 0].float().cpu())).to(x)
+
+    # 5 stored numbers and then 25, for each of 7 columns.
+    assert count_macs(Sparse(), (5, 7)).macs == (5 + 25) * 7
+
+
 class Slow(nn.Module):
     """Takes as long as the test says."""
 

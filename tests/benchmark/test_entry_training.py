@@ -69,6 +69,34 @@ def test_the_options_of_a_run(working_folder):
     assert options["logger"]["save_checkpoint_freq"] == 20
 
 
+def test_an_entry_brings_its_own_model_class_and_data(working_folder):
+    photos = {"type": "LinearMotionPatchDataset", "dataroot_gt": "pairs", "batch_size_per_gpu": 7}
+    network = {"type": "SunMotionNet", "channels": [4, 4, 8]}
+    entry = Entry(
+        "Sun",
+        network,
+        model_type="MotionClassifierModel",
+        datasets={"train": photos},
+        train={"pixel_opt": {"type": "MotionCrossEntropyLoss"}},
+    )
+    check_training(entry, plan())
+    options = training_options(entry, plan(), seed=0, iterations=5)
+    assert options["model_type"] == "MotionClassifierModel"
+    assert options["datasets"]["train"] == {"name": "train", **photos, "dataroot_gt": str(working_folder / "pairs")}
+    assert options["train"]["pixel_opt"] == {"type": "MotionCrossEntropyLoss"}
+    assert options["train"]["optim_g"]["type"] == "Adam"
+    shared = training_options(MACR, plan(), seed=0, iterations=5)
+    assert shared["model_type"] == "MultiScaleDeblurModel"
+    assert shared["datasets"]["train"]["type"] == "DeblurPairDataset"
+
+
+def test_a_mistyped_model_class_of_an_entry_is_named():
+    with pytest.raises(
+        InputError, match="training of x: model_type: unknown model 'MotionClassifierMdel': did you mean"
+    ):
+        check_training(Entry("x", MACR.network, model_type="MotionClassifierMdel"), plan())
+
+
 @pytest.mark.parametrize(
     ("train", "message"),
     [

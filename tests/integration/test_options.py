@@ -34,13 +34,15 @@ def file_name(path):
 
 def small(dataset, split):
     """Point a dataset to the demo's LMDBs and shrink it."""
-    if dataset["type"] != "SyntheticMotionBlurDataset":
+    if dataset["type"] == "DeblurPairDataset":
         dataset.pop("dataroot", None)
         dataset["dataroot_lq"] = f"datasets/demo/{split}_blur.lmdb"
     dataset["dataroot_gt"] = f"datasets/demo/{split}_sharp.lmdb"
     dataset["io_backend"] = {"type": "lmdb"}
     if split == "train":
-        dataset.update(gt_size=64, batch_size_per_gpu=1, num_worker_per_gpu=0, persistent_workers=False)
+        dataset.update(batch_size_per_gpu=1, num_worker_per_gpu=0, persistent_workers=False)
+        if "gt_size" in dataset:
+            dataset["gt_size"] = 64
     dataset.update(cache=False)
     return dataset
 
