@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from macr_plugin.errors import InputError
 from macr_plugin.inference.deblurrer import DEFAULT_WEIGHTS, Deblurrer
-from macr_plugin.inference.inputs import DEFAULT_OUT, KEEP, Failure, Job, find_jobs
+from macr_plugin.inference.inputs import DEFAULT_OUT, KEEP, STANDARD_INPUT, Failure, Job, find_jobs
 from macr_plugin.inference.pictures import Picture, read_picture, to_8_bit, write_picture
 from macr_plugin.inference.record import Record
 from macr_plugin.inference.trained_network import find_weights
@@ -100,6 +100,8 @@ def deblur_files(inputs: Sequence[str], out: Path | None = None, settings: Setti
     """
     settings = settings or Settings()
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if processes > 1 and STANDARD_INPUT in inputs:
+        raise InputError("- is read by one process alone, and torchrun started several: give the files or a folder")
     jobs, failures = find_jobs(inputs, out, settings.file_format)
     summary = Summary(failed=failures if rank == 0 else [])
     folder = out or DEFAULT_OUT

@@ -192,8 +192,14 @@ class Deblurrer:
             size: Wished side in pixels.
         """
         if self._radius is None:
-            with arithmetic("fp32"):
-                self._radius = receptive_radius(self._restorer, self.device)
+            try:
+                with arithmetic("fp32"):
+                    self._radius = receptive_radius(self._restorer, self.device)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                # The probe is as large as a tile of 313 px: smaller tiles may still fit, with their widest margins.
+                return plan_tiles(size, size, self.size_multiple)
         return plan_tiles(size, self._radius, self.size_multiple)
 
     @torch.no_grad()

@@ -214,6 +214,11 @@ def test_bad_weights(photo, capsys, tmp_path, network):
     assert not Path("deblurred").exists()
 
 
+def test_several_processes_cannot_share_standard_input(weights, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "torchrun started several: give the files" in one_line(capsys, "-", "--weights", weights)
+
+
 PROGRAM = [sys.executable, "-W", "ignore", "-m", "macr_plugin.cli", "deblur"]
 
 
