@@ -1,7 +1,7 @@
 """Sets of motion-blurred pairs: rendered from photographs and written in the GoPro layout and as LMDBs.
 
 Every pair depends on the photograph, the settings, the seed and its own key alone, so that order and number of
-processes do not matter.
+processes do not matter; only shapes that move on their own are filled from another photograph of the set.
 
 The blurred pictures lie in the folder ``blur`` whatever they were averaged in. ``storage.json`` of their LMDB says
 which of GoPro's two blurred versions they correspond to: ``blur_gamma`` is the average in linear light, ``blur`` that
@@ -173,9 +173,10 @@ def describe_settings(settings: RenderSettings, photos: Iterable[Path], pairs: i
         A dictionary that survives JSON unchanged.
 
     Raises:
-        InputError: A photograph cannot be read.
+        InputError: A photograph or a picture of ``object_folder`` cannot be read.
     """
-    checksums = {photo.name: zlib.crc32(read_bytes(photo)) for photo in photos}
+    folder = settings.model.object_folder
+    objects = list_photos(Path(folder), recursive=False) if folder is not None else []
     description = {
         "version": RENDERING_VERSION,
         "seed": settings.seed,
@@ -183,7 +184,8 @@ def describe_settings(settings: RenderSettings, photos: Iterable[Path], pairs: i
         "storage": settings.storage,
         **asdict(settings.model),
         "pairs": pairs,
-        "photos": checksums,
+        "photos": _checksums(photos),
+        "objects": _checksums(objects),
     }
     return json.loads(json.dumps(description))
 
@@ -317,6 +319,10 @@ def _photos_by_stem(sources: Iterable[Path]) -> list[Path]:
                 raise InputError(f"{by_stem[file.stem]} and {file.name} would be one scene: rename one of them")
             by_stem[file.stem] = file
     return list(by_stem.values())
+
+
+def _checksums(files: Iterable[Path]) -> dict[str, int]:
+    return {file.name: zlib.crc32(read_bytes(file)) for file in files}
 
 
 def _marker_text(description: dict[str, Any]) -> str:

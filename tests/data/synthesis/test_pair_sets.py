@@ -175,3 +175,16 @@ def test_uncompressed_lmdbs_hold_the_pictures(photos, tmp_path):
         for pair in pairs:
             picture = reader.read(pair.key)[0:40, 0:50]
             np.testing.assert_array_equal(picture[..., ::-1], cv2.imread(str(getattr(pair, kind))))
+
+
+def test_other_cut_outs_make_another_set(photos, tmp_path):
+    things = tmp_path / "things"
+    things.mkdir()
+    cv2.imwrite(str(things / "ball.png"), np.full((20, 20, 4), 200, np.uint8))
+    model = blur_model({"extent": (2, 3), "object_share": 1, "object_folder": things})
+    out = tmp_path / "mine/train"
+    assert synthesize_from_photos(photos, out, pairs=1, model=model)
+    assert not synthesize_from_photos(photos, out, pairs=1, model=model)
+    cv2.imwrite(str(things / "ball.png"), np.full((20, 20, 4), 100, np.uint8))
+    with pytest.raises(InputError, match="other photographs or settings"):
+        synthesize_from_photos(photos, out, pairs=1, model=model)
