@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from macr_plugin.data.gopro import ImagePair, pair_folders, picture_names, require_folder
+from macr_plugin.data.gopro import ImagePair, pair_folders, picture_key, picture_names, require_folder
 from macr_plugin.errors import InputError
 
 
@@ -32,7 +32,7 @@ def find_hide_pairs(root: Path) -> list[ImagePair]:
         sharp = sharp_root / name.name
         if not sharp.is_file():
             raise InputError(f"{test / name} has no partner in {sharp_root}: add the missing picture or remove it")
-        pairs.append(ImagePair(name.with_suffix("").as_posix(), test / name, sharp))
+        pairs.append(ImagePair(picture_key(name), test / name, sharp))
     if not pairs:
         raise InputError(f"{test} holds no pictures: fill it or remove it")
     return sorted(pairs, key=lambda pair: pair.key)
@@ -77,4 +77,4 @@ def _listed_pair(root: Path, listing: Path, line: str) -> ImagePair:
     if len(files) != 2 or not all(file.is_file() for file in files):
         raise InputError(f"{listing}: the line '{line}' does not name two files in {root}: complete the download")
     sharp, blur = files
-    return ImagePair(f"{blur.parent.parent.name}/{blur.stem.removeprefix('blur_')}", blur, sharp)
+    return ImagePair(f"{blur.parent.parent.name}/{picture_key(blur.name).removeprefix('blur_')}", blur, sharp)

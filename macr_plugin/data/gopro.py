@@ -22,7 +22,8 @@ import numpy as np
 
 from macr_plugin.errors import InputError
 
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"})
+#: Files that count as pictures, which OpenCV decodes and BasicSR therefore reads.
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND"
 # LMDB allows 511. The rest is left to what tells the crops and the bands of a picture apart.
@@ -84,8 +85,7 @@ def find_pairs(split_root: Path, blur: str = "blur") -> list[ImagePair]:
 
     Raises:
         InputError: The folder is missing or holds no scene, a scene lacks one of its two folders or has no pictures, a
-            picture has no partner, two pictures of one folder differ in their extension only, or a name has a dot
-            before its extension.
+            picture has no partner, or two pictures of one folder differ in their extension only.
     """
     require_folder(split_root)
     scenes = sorted(entry for entry in split_root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
@@ -110,6 +110,32 @@ def pair_folders(blur_root: Path, sharp_root: Path) -> list[ImagePair]:
             differ in their extension only.
     """
     return _pair_names(blur_root, picture_names(blur_root), sharp_root, picture_names(sharp_root))
+
+
+def picture_key(name: str | Path) -> str:
+    """Name a picture without the extension of its file.
+
+    Args:
+        name: Path of a picture file relative to its data set. A name without the extension of a picture is left as it
+            is: what follows a dot in it belongs to the name.
+
+    Returns:
+        The name, parts joined by ``/``: ``a/1.v2`` for ``a/1.v2.png``.
+    """
+    path = Path(name)
+    return (path.with_suffix("") if path.suffix.lower() in PICTURE_SUFFIXES else path).as_posix()
+
+
+def storable_key(key: str) -> str:
+    """Write a key so that BasicSR finds it in an LMDB, where it takes what stands before the first dot.
+
+    Args:
+        key: Key of a picture.
+
+    Returns:
+        The key with ``_`` for every dot: ``1fromGOPR1096_MP4`` for HIDE's ``1fromGOPR1096.MP4``.
+    """
+    return key.replace(".", "_")
 
 
 def require_folder(folder: Path) -> None:
@@ -310,10 +336,7 @@ def _pair_scene(scene: Path, blur: str) -> list[ImagePair]:
         if not folder.is_dir():
             raise InputError(f"{scene} has no folder {folder.name}: a scene needs {blur} and sharp")
     pairs = _pair_names(blur_folder, _png_names(blur_folder), sharp_folder, _png_names(sharp_folder))
-    pairs = [replace(pair, key=f"{scene.name}/{pair.key}") for pair in pairs]
-    for pair in pairs:
-        check_key(pair.key, pair.blur)
-    return pairs
+    return [replace(pair, key=f"{scene.name}/{pair.key}") for pair in pairs]
 
 
 def _split_keys(pairs: list[ImagePair]) -> list[ImagePair]:
@@ -337,7 +360,7 @@ def _visible_files(candidates: Iterable[Path]) -> list[Path]:
 def _pair_names(blur_folder: Path, blur: set[Path], sharp_folder: Path, sharp: set[Path]) -> list[ImagePair]:
     pairs: dict[str, ImagePair] = {}
     for name in _match_names(blur_folder, blur, sharp_folder, sharp):
-        key = name.with_suffix("").as_posix()
+        key = picture_key(name)
         if key in pairs:
             other = pairs[key].blur.name
             raise InputError(f"{blur_folder / name} and {other} differ in their extension only: rename one of them")

@@ -4,7 +4,7 @@ An LMDB of pictures is a folder with three files: ``data.mdb`` (key -> picture),
 and ``storage.json``, which says how the pictures are stored:
 
 * ``png``, which BasicSR reads: each value is a PNG file, its line ``scene/frame.png (height,width,3) 1``. BasicSR takes
-  what stands before the first dot as the key.
+  what stands before the first dot as the key; keys with dots, which its own tool writes, are read here too.
 * ``uncompressed``: a picture is cut into bands of ``rows_per_band`` rows, the last of which may be shorter. Each value
   is a band, uint8 RGB, row after row, rows x width x 3 bytes, under the key ``scene/frame.0000`` and so on; no picture
   has a dot in its key. The line is ``scene/frame.raw (height,width,3) uncompressed``. LMDB gives a value whole or not
@@ -30,7 +30,7 @@ import cv2
 import lmdb
 import numpy as np
 
-from macr_plugin.data.gopro import PNG_SIGNATURE, check_key, decode_picture, read_bytes
+from macr_plugin.data.gopro import PNG_SIGNATURE, check_key, decode_picture, picture_key, read_bytes
 from macr_plugin.errors import InputError
 
 Encoding = Literal["png", "uncompressed"]
@@ -38,7 +38,7 @@ Encoding = Literal["png", "uncompressed"]
 DATA_FILE = "data.mdb"
 META_INFO = "meta_info.txt"
 STORAGE_FILE = "storage.json"
-META_LINE = re.compile(r"(?P<key>[^.]+)\.(?P<suffix>\w+) \((?P<height>\d+),(?P<width>\d+),3\) \w+")
+META_LINE = re.compile(r"(?P<name>.+) \((?P<height>\d+),(?P<width>\d+),\d+\) \w+")
 PNG_COMPRESSION = 1
 RAW_SUFFIX = "raw"
 # Few reads for a crop, and few rows in them that it does not want.
@@ -311,12 +311,12 @@ def read_meta_info(path: Path) -> list[str]:
         path: The LMDB folder.
 
     Returns:
-        Keys in the order of the file, cut at the first dot as BasicSR does.
+        Keys in the order of the file: the names without the extension.
 
     Raises:
         InputError: The folder is missing, is no LMDB, or has no list of keys or an empty one.
     """
-    return [line.split(".")[0] for line in _meta_lines(path)]
+    return [_meta_key(_meta_name(line)) for line in _meta_lines(path)]
 
 
 def read_sizes(path: Path) -> dict[str, tuple[int, int]]:
@@ -329,14 +329,14 @@ def read_sizes(path: Path) -> dict[str, tuple[int, int]]:
         Key -> height and width, in the order of the file.
 
     Raises:
-        InputError: As :func:`read_meta_info`, or a line does not tell the size of a colour picture.
+        InputError: As :func:`read_meta_info`, or a line does not tell the size of its picture.
     """
     sizes = {}
     for line in _meta_lines(path):
         match = META_LINE.fullmatch(line)
         if match is None:
             raise InputError(f"{path / META_INFO} has a line '{line}', which tells no size: recreate {path.name}")
-        sizes[match["key"]] = (int(match["height"]), int(match["width"]))
+        sizes[_meta_key(match["name"])] = (int(match["height"]), int(match["width"]))
     return sizes
 
 
@@ -355,7 +355,7 @@ def read_storage(path: Path) -> Storage:
     """
     file = path / STORAGE_FILE
     if not file.is_file():
-        raw = _meta_lines(path)[0].split(" ")[0].endswith(f".{RAW_SUFFIX}")
+        raw = _meta_name(_meta_lines(path)[0]).endswith(f".{RAW_SUFFIX}")
         return Storage("uncompressed" if raw else "png")
     try:
         content = json.loads(file.read_text())
@@ -369,6 +369,23 @@ def read_storage(path: Path) -> Storage:
     if storage.rows_per_band < 1:
         raise InputError(f"{file} has bands of {storage.rows_per_band} rows: recreate {path.name} with `macr prepare`")
     return storage
+
+
+def _meta_name(line: str) -> str:
+    """Name of a picture in its line, which other programs may end with the name."""
+    match = META_LINE.fullmatch(line)
+    return match["name"] if match else line.split(" ")[0]
+
+
+def _meta_key(name: str) -> str:
+    """Key of a picture: its name in ``meta_info.txt`` without the extension.
+
+    Raises:
+        InputError: If a file of that name would lie outside the folder that it is written to.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(f"the LMDB has the key '{name}', which leads out of every folder: write the LMDB anew")
+    return name.removesuffix(f".{RAW_SUFFIX}") if name.endswith(f".{RAW_SUFFIX}") else picture_key(name)
 
 
 def _meta_lines(path: Path) -> list[str]:

@@ -18,13 +18,13 @@ import mmap
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from macr_plugin.data.crops import CropGrid
 from macr_plugin.data.cross_tests import find_hide_pairs, find_realblur_pairs
-from macr_plugin.data.gopro import ImagePair, check_keys, find_split
+from macr_plugin.data.gopro import ImagePair, check_keys, find_split, storable_key
 from macr_plugin.data.lmdb import Storage, make_folder
 from macr_plugin.data.pair_writer import (
     Recipe,
@@ -179,6 +179,7 @@ def _plan(
     storage: TrainStorage = "png",
     crops: CropGrid | None = None,
 ) -> Split:
+    pairs = [replace(pair, key=storable_key(pair.key)) for pair in pairs]
     check_keys(pairs)
     ending = NAME_ENDINGS[storage]
     targets = (out / f"{name}_blur{ending}.lmdb", out / f"{name}_sharp{ending}.lmdb")

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from macr_plugin.data.gopro import picture_key
 from macr_plugin.data.lmdb import encode_png
 from macr_plugin.errors import InputError
 from macr_plugin.files import whole_file
@@ -337,13 +338,18 @@ def frame_key(path: str, dataroot: str | None) -> str:
     """Name a frame ``scene/frame``, unique in its data set.
 
     Args:
-        path: An LMDB key, which is such a name already, or the path of a picture file.
+        path: The key of a frame, which is such a name already, or the path of a picture file.
         dataroot: Folder that the picture files are relative to.
+
+    Returns:
+        A relative path without ``..``: joined to a folder, it stays in there.
     """
     picture = Path(path)
     if dataroot is not None and picture.is_relative_to(dataroot):
-        picture = picture.relative_to(dataroot)
-    return (picture.parent / picture.stem).as_posix() if picture.suffix else picture.as_posix()
+        picture = Path(picture_key(picture.relative_to(dataroot)))
+    elif dataroot is None or picture.is_absolute():
+        picture = Path(picture_key(picture.relative_to(picture.anchor)))
+    return "/".join(part for part in picture.parts if part != "..")
 
 
 def share_buffers(net: nn.Module) -> None:

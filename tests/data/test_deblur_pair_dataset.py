@@ -4,6 +4,7 @@ import random
 import shutil
 
 import basicsr.train
+import cv2
 import lmdb
 import numpy as np
 import pytest
@@ -453,3 +454,17 @@ def test_two_ranks_draw_different_samples(draws_of):
     assert not {key for key, _ in first} & {key for key, _ in second}
     first, second = (draws_of([4], rank=rank, ranks=2, ratio=3)[0] for rank in (0, 1))
     assert len(set(first) & set(second)) <= 1
+
+
+@pytest.mark.parametrize("suffix", ["webp", "png", "bmp", "tiff"])
+def test_file_names_with_dots_in_every_format(tmp_path, suffix):
+    quality = [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == "webp" else []
+    for kind in ("blur", "sharp"):
+        (tmp_path / kind).mkdir()
+        for number, name in enumerate(("img.v1", "img.v2")):
+            cv2.imwrite(str(tmp_path / kind / f"{name}.{suffix}"), position_picture(number), quality)
+    opt = options(tmp_path, "disk", dataroot_lq=str(tmp_path / "blur"), dataroot_gt=str(tmp_path / "sharp"))
+    del opt["dataroot"]
+    dataset = DeblurPairDataset(opt)
+    assert [dataset[index]["lq_path"] for index in range(2)] == ["img.v1", "img.v2"]
+    np.testing.assert_array_equal(bytes_of(dataset[1]["lq"]), position_picture(1)[..., ::-1])

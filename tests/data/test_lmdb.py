@@ -9,6 +9,7 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
+from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
 from macr_plugin.data.gopro import decode_picture
 from macr_plugin.data.lmdb import (
@@ -130,6 +131,20 @@ def test_line_without_a_size(tmp_path):
     assert read_meta_info(tmp_path / "x.lmdb") == ["a"]
     with pytest.raises(InputError, match=r"a line 'a\.png', which tells no size"):
         read_sizes(tmp_path / "x.lmdb")
+
+
+def test_lmdb_of_basicsr_with_dots_and_grey_pictures(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    names = ["img.v1", "img.v2", "a b (3).c"]
+    for name in names:
+        cv2.imwrite(str(pictures / f"{name}.png"), noise())
+    cv2.imwrite(str(pictures / "grey.x.png"), noise()[..., 0])
+    names.append("grey.x")
+    make_lmdb_from_imgs(str(pictures), str(tmp_path / "x.lmdb"), [f"{name}.png" for name in names], names)
+    assert read_meta_info(tmp_path / "x.lmdb") == names
+    assert sorted(names) == list(stored(tmp_path / "x.lmdb"))
+    assert list(read_sizes(tmp_path / "x.lmdb")) == names
 
 
 def test_same_items_give_the_same_bytes(tmp_path):

@@ -6,6 +6,8 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
+from basicsr.data.data_util import paired_paths_from_lmdb
+from basicsr.utils import FileClient
 
 from macr_plugin.data import pair_writer, prepare
 from macr_plugin.data.crops import CropGrid
@@ -444,10 +446,17 @@ def scene_without_blur(root):
     return r"train/GOPR0374_11_00 has no folder blur"
 
 
-def dot_in_a_name(root):
+def accent_in_a_name(root):
     for kind in ("blur", "sharp"):
-        save(root / "train/GOPR0374_11_00" / kind / "000050.1.png")
-    return r"blur/000050\.1\.png: BasicSR cannot keep the name 'GOPR0374_11_00/000050\.1'; rename it"
+        save(root / "train/GOPR0374_11_00" / kind / "été.png")
+    return r"blur/été\.png: BasicSR cannot keep the name 'GOPR0374_11_00/été'; rename it"
+
+
+def names_that_differ_in_a_dot(root):
+    for kind in ("blur", "sharp"):
+        for name in ("000050.1", "000050_1"):
+            save(root / "train/GOPR0374_11_00" / kind / f"{name}.png")
+    return r"both get the key 'GOPR0374_11_00/000050_1': rename one of them"
 
 
 BAD_SOURCES = [
@@ -460,7 +469,8 @@ BAD_SOURCES = [
     scene_without_sharp,
     different_counts,
     scene_without_blur,
-    dot_in_a_name,
+    accent_in_a_name,
+    names_that_differ_in_a_dot,
 ]
 
 
@@ -567,6 +577,40 @@ def test_hide_flattened(tmp_path, out):
         save(tmp_path / "HIDE" / kind / "1fromGOPR0977.png")
     prepare_hide(tmp_path / "HIDE", out, report=silent)
     assert read_meta_info(out / "test_blur.lmdb") == ["1fromGOPR0977"]
+
+
+def basicsr_values(folder):
+    """Keys and values of an LMDB as BasicSR's own reader finds them."""
+    paths = paired_paths_from_lmdb([str(folder), str(folder)], ["lq", "gt"])
+    client = FileClient("lmdb", db_paths=[str(folder)], client_keys=["lq"])
+    return {path["lq_path"]: bytes(client.get(path["lq_path"], "lq")) for path in paths}
+
+
+def test_names_with_dots_are_stored_so_that_basicsr_finds_them(tmp_path, out):
+    root = tmp_path / "HIDE_dataset"
+    for name in ("test-close-ups/1fromGOPR1096.MP4", "test-close-ups/10fromGOPR1096.MP4", "test-long-shot/2.b.c"):
+        save(root / "test" / f"{name}.png")
+        save(root / "GT" / f"{name.split('/')[1]}.png")
+    prepare_hide(root, out, report=silent)
+    read = basicsr_values(out / "test_sharp.lmdb")
+    assert sorted(read) == [
+        "test-close-ups/10fromGOPR1096_MP4",
+        "test-close-ups/1fromGOPR1096_MP4",
+        "test-long-shot/2_b_c",
+    ]
+    assert read["test-long-shot/2_b_c"] == (root / "GT/2.b.c.png").read_bytes()
+
+
+@pytest.mark.parametrize("storage", ["png", "uncompressed", "crops"])
+def test_scenes_and_frames_with_dots(tmp_path, out, storage):
+    for kind in ("blur", "sharp"):
+        for name in ("1.v1", "1.v2"):
+            save(tmp_path / "GoPro/train/scene.a" / kind / f"{name}.png")
+    prepare_gopro(
+        tmp_path / "GoPro", out, storage=storage, crops=CropGrid(20, 20) if storage == "crops" else None, report=silent
+    )
+    keys = read_meta_info(next(out.glob("train_blur*.lmdb")))
+    assert {key[:12] for key in keys} == {"scene_a/1_v1", "scene_a/1_v2"}
 
 
 @pytest.mark.parametrize("subset", ["J", "R"])

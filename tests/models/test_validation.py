@@ -183,6 +183,16 @@ def test_compared_frames_are_evenly_spaced():
         ("scene/000001", "datasets/test_blur.lmdb", "scene/000001"),
         ("/data/test/scene/blur/000001.png", "/data/test", "scene/blur/000001"),
         ("baboon.png", None, "baboon"),
+        # Keys and files with dots in their names.
+        ("img.v1", "datasets/test_blur.lmdb", "img.v1"),
+        ("scene.a/img.v1", None, "scene.a/img.v1"),
+        ("scene/photo.png", "datasets/test_blur.lmdb", "scene/photo.png"),
+        ("/data/test/1fromGOPR1096.MP4.png", "/data/test", "1fromGOPR1096.MP4"),
+        ("/data.v2/test/img.v1.webp", "/data.v2/test", "img.v1"),
+        # Nothing leads out of the folder that pictures are saved in.
+        ("/etc/evil", "/data/test", "etc/evil"),
+        ("../../evil", "datasets/test_blur.lmdb", "evil"),
+        ("/data/test/../../evil.png", "/data/test", "evil"),
     ],
 )
 def test_frame_key(path, dataroot, key):

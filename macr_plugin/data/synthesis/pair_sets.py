@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from macr_plugin.data.gopro import check_key, describe_size, find_pairs, read_bytes
+from macr_plugin.data.gopro import check_key, describe_size, find_pairs, picture_key, read_bytes, storable_key
 from macr_plugin.data.lmdb import Encoding, Storage, encode_png, staged, write_image_lmdb
 from macr_plugin.data.synthesis.blur_model import BlurModel
 from macr_plugin.data.synthesis.paths import generator_for
@@ -143,9 +143,9 @@ def synthesize_from_photos(
     if size is not None and min(size) < 1:
         raise InputError(f"the size {size[1]}x{size[0]} is no size: give width and height of at least 1 pixel")
     out = out.resolve()
-    files = _photos_by_stem([photos] if isinstance(photos, Path) else photos)
+    files = _photos_by_scene([photos] if isinstance(photos, Path) else photos)
     settings = RenderSettings(seed, size, model or BlurModel(), storage)
-    description = describe_settings(settings, files, pairs)
+    description = describe_settings(settings, files.values(), pairs)
     targets = (*_lmdb_targets(out), out)
     if not needs_writing(out, description, force):
         return False
@@ -153,7 +153,7 @@ def synthesize_from_photos(
         for lmdb_target in _lmdb_targets(out):
             if lmdb_target.exists():
                 raise InputError(f"{lmdb_target} exists without {out}: remove it or choose another folder")
-    scenes = [Scene(file.stem, (file,), pairs) for file in files]
+    scenes = [Scene(name, (file,), pairs) for name, file in files.items()]
     # The folder with the settings comes last: where it is, everything is.
     with staged(*targets) as (*_, partial):
         write_split(partial, scenes, settings, workers)
@@ -311,14 +311,15 @@ def _draw_window(generator: np.random.Generator, photo: np.ndarray, job: _PhotoJ
     return Window(int(top), int(left), height, width)
 
 
-def _photos_by_stem(sources: Iterable[Path]) -> list[Path]:
-    by_stem: dict[str, Path] = {}
+def _photos_by_scene(sources: Iterable[Path]) -> dict[str, Path]:
+    by_scene: dict[str, Path] = {}
     for source in sources:
         for file in [source] if source.is_file() else list_photos(source, recursive=False):
-            if file.stem in by_stem:
-                raise InputError(f"{by_stem[file.stem]} and {file.name} would be one scene: rename one of them")
-            by_stem[file.stem] = file
-    return list(by_stem.values())
+            scene = storable_key(picture_key(file.name))
+            if scene in by_scene:
+                raise InputError(f"{by_scene[scene]} and {file.name} would be one scene: rename one of them")
+            by_scene[scene] = file
+    return by_scene
 
 
 def _checksums(files: Iterable[Path]) -> dict[str, int]:

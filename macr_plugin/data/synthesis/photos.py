@@ -17,8 +17,6 @@ from macr_plugin.data.lmdb import read_meta_info
 from macr_plugin.data.readers import ENCODINGS, CachedReader, FileReader, Reader, open_lmdb
 from macr_plugin.errors import InputError
 
-PHOTO_SUFFIXES = PICTURE_SUFFIXES | {".webp"}
-
 
 def list_photos(folder: Path, recursive: bool) -> list[Path]:
     """List the photographs of a folder.
@@ -38,10 +36,10 @@ def list_photos(folder: Path, recursive: bool) -> list[Path]:
     files = [
         file
         for file in folder.glob("**/*" if recursive else "*")
-        if file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".") and file.is_file()
+        if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".") and file.is_file()
     ]
     if not files:
-        raise InputError(f"{folder} holds no photographs: expected {', '.join(sorted(PHOTO_SUFFIXES))}")
+        raise InputError(f"{folder} holds no photographs: expected {', '.join(sorted(PICTURE_SUFFIXES))}")
     return sorted(files)
 
 

@@ -142,8 +142,8 @@ def test_unusable_photo_folders(photos, tmp_path):
     (photos / "north.jpg").rename(photos / "broken.jpg")
     with pytest.raises(InputError, match=r"broken\.jpg is not a readable picture"):
         synthesize_from_photos(photos, tmp_path / "train", pairs=1)
-    (photos / "broken.jpg").rename(photos / "dot.ted.jpg")
-    with pytest.raises(InputError, match=r"cannot keep the name 'dot\.ted'"):
+    (photos / "broken.jpg").rename(photos / "été.jpg")
+    with pytest.raises(InputError, match="cannot keep the name 'été'"):
         synthesize_from_photos(photos, tmp_path / "train")
 
 
