@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -35,7 +36,10 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
         return image
     # Where nothing shrinks the filter changes no value, but it has no deterministic gradient on a GPU.
     shrinks = size[0] < height or size[1] < width
-    return functional.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=shrinks)
+    # The filter has no half precision on a CPU, and on a GPU would round its weights to it.
+    source = image.to(torch.promote_types(image.dtype, torch.float32)) if shrinks else image
+    resized = functional.interpolate(source, size=size, mode="bilinear", align_corners=False, antialias=shrinks)
+    return resized.to(image.dtype)
 
 
 def image_pyramid(image: Tensor, num_scales: int) -> list[Tensor]:
