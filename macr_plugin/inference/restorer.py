@@ -30,6 +30,9 @@ class Restorer(nn.Module):
 
     Shape:
         (N, 3, H, W) -> (N, 3, H, W)
+
+    Raises:
+        InputError: When it is called, if the network returns another size than it got.
     """
 
     def __init__(self, network: nn.Module, size_multiple: int = 1, tile: Tile | None = None) -> None:
@@ -45,9 +48,21 @@ class Restorer(nn.Module):
         return restore_in_tiles(self._restore, x, self.tile.size, self.tile.overlap, self.tile.margin)
 
     def _restore(self, x: Tensor) -> Tensor:
-        output = self.network(pad_to_multiple(x, self.size_multiple))
+        padded = pad_to_multiple(x, self.size_multiple)
+        output = self.network(padded)
         finest = output if isinstance(output, Tensor) else finest_first(output)[0]
+        if finest.shape != padded.shape:
+            raise InputError(
+                f"{type(self.network).__name__} returns {describe_shape(finest)} for {describe_shape(padded)}: "
+                "a network that deblurs returns the size that it gets"
+            )
         return crop_to_size(finest, (x.shape[-2], x.shape[-1]))
+
+
+def describe_shape(pictures: Tensor) -> str:
+    """Write width, height and channels of a batch (N, C, H, W) for a message, such as ``64x32 px in 3 channels``."""
+    channels, height, width = pictures.shape[-3:]
+    return f"{width}x{height} px in {channels} channels"
 
 
 def build_network(options: Mapping[str, Any], user: str) -> nn.Module:

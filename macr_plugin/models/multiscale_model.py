@@ -185,8 +185,14 @@ class MultiScaleDeblurModel(SRModel):
             loss of the finest scale, and so on.
 
         Raises:
-            InputError: If ``train.scale_weights`` does not have one weight for each scale.
+            InputError: If ``train.scale_weights`` does not have one weight for each scale, or the finest picture is not
+                of the size of the sharp one.
         """
+        if pyramid[0].shape != sharp.shape:
+            raise InputError(
+                f"network_g {self.opt['network_g']['type']} returns pictures of shape {tuple(pyramid[0].shape)} for "
+                f"sharp ones of {tuple(sharp.shape)}: a network that deblurs keeps the size"
+            )
         weights = self.scale_weights if self.scale_weights is not None else [1.0] * len(pyramid)
         if len(weights) != len(pyramid):
             raise InputError(
