@@ -5,6 +5,7 @@ from macr_plugin.archs.deepdeblur_arch import DeepDeblur, DeepDeblurDiscriminato
 from macr_plugin.archs.macr_arch import ACRB, MACR, MSRM
 from macr_plugin.archs.spandrel_arch import SpandrelNet
 from macr_plugin.archs.srn_arch import SRNDeblurNet
+from macr_plugin.archs.sun_arch import SunMotionNet
 
 __all__ = [
     "ACRB",
@@ -17,4 +18,5 @@ __all__ = [
     "ResidualDenseBlock",
     "SRNDeblurNet",
     "SpandrelNet",
+    "SunMotionNet",
 ]
