@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_synthesize(commands)
     _add_benchmark(commands)
     _add_deblur(commands)
+    _add_export(commands)
     return parser
 
 
@@ -374,6 +375,33 @@ def _deblur(arguments: argparse.Namespace) -> int:
     if os.environ.get("RANK", "0") == "0":
         print(summary)
     return 1 if summary.failed else 0
+
+
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write a trained network as ONNX or as a graph of torch.export",
+        description="Write a trained network as a file that runs without this package, for pictures of every size.",
+    )
+    parser.add_argument(
+        "--weights",
+        default="macr-small",
+        metavar="NAME|FILE|FOLDER",
+        help="shipped weights, a .pth or .safetensors file, or the folder of a training (default: %(default)s)",
+    )
+    parser.add_argument("--format", default="onnx", choices=("onnx", "torch-export"), help="default: %(default)s")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="such as macr.onnx or macr.pt2")
+    parser.set_defaults(run=_export)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from macr_plugin.inference.export import export_network
+    from macr_plugin.inference.trained_network import find_weights, load_network
+
+    network, source = load_network(arguments.weights), find_weights(arguments.weights).name
+    for name, value in export_network(network, arguments.out, arguments.format, source).items():
+        print(f"{name}: {value}")
+    print(f"Written: {arguments.out}")
 
 
 def _report(written: bool, pictures: Path, lmdbs: str) -> None:

@@ -21,12 +21,25 @@ def check_minimum_size(image: Tensor, minimum: int, user: str) -> None:
         InputError: If the height or the width is below ``minimum``.
     """
     height, width = image.shape[-2:]
-    # A traced or compiled size is symbolic: it was checked when the graph was made.
-    if not torch.jit.is_tracing() and min(height, width) < minimum:
+    # A traced or symbolic size is that of the example: who runs the graph gives what sizes it likes.
+    if torch.jit.is_tracing() or is_symbolic(image):
+        return
+    if min(height, width) < minimum:
         raise InputError(
             f"{user} needs pictures of at least {minimum}x{minimum} px and got {height}x{width} (height x width): "
             "use a larger picture or fewer scales"
         )
+
+
+def is_symbolic(image: Tensor) -> bool:
+    """Whether a graph for every size is being made of the picture's network, as ``torch.export`` does.
+
+    A comparison of such a size with a number would bind the graph to sizes with the same answer.
+
+    Args:
+        image: Shape (N, C, H, W).
+    """
+    return any(isinstance(side, torch.SymInt) for side in image.shape[-2:])
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
@@ -42,7 +55,9 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
         Shape (N, C, H', W') with the smallest such H' >= H and W' >= W.
     """
     height, width = image.shape[-2:]
-    return pad_to_size(image, (height + -height % multiple, width + -width % multiple))
+    # Not height + -height % multiple: ONNX rounds the quotient of a negative number towards zero.
+    rows, columns = (height + multiple - 1) // multiple, (width + multiple - 1) // multiple
+    return pad_to_size(image, (rows * multiple, columns * multiple))
 
 
 def pad_to_size(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -56,7 +71,7 @@ def pad_to_size(image: Tensor, size: tuple[int, int]) -> Tensor:
         Shape (N, C, H', W'); the very same tensor when it has that size already.
     """
     bottom, right = size[0] - image.shape[-2], size[1] - image.shape[-1]
-    if bottom == 0 and right == 0:
+    if not is_symbolic(image) and bottom == 0 and right == 0:
         return image
     return functional.pad(image, (0, right, 0, bottom), mode="replicate")
 
