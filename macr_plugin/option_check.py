@@ -30,11 +30,11 @@ KNOWN_KEYS = {
     },
     "train": {
         *("total_iter", "warmup_iter", "ema_decay", "optim_g", "scheduler", "pixel_opt", "perceptual_opt"),
-        *("scale_weights", "grad_clip_norm", "acceleration"),
+        *("scale_weights", "grad_clip_norm", "acceleration", "on_nonfinite"),
     },
     "train.acceleration": {"precision", "channels_last", "compile", "cuda_graph"},
     "val": {"val_freq", "save_img", "suffix", "metrics", "pbar", "comparison_frames", "keep_best"},
-    "logger": {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"},
+    "logger": {"print_freq", "save_checkpoint_freq", "keep_last", "use_tb_logger", "wandb"},
     "DeblurPairDataset": DATASET_KEYS | {"dataroot", "dataroot_lq", "blur", "num_frames"},
     "SyntheticMotionBlurDataset": {
         *DATASET_KEYS,

@@ -30,6 +30,7 @@ def mend_epochs(draw: Callable[[int, int, int], int]) -> None:
         draw: Makes a sample's number from that number, the epoch and the draw.
     """
     import basicsr.data
+    import torch
     from basicsr.data.data_sampler import EnlargedSampler
     from basicsr.models.base_model import BaseModel
     from basicsr.utils import MessageLogger
@@ -54,6 +55,7 @@ def mend_epochs(draw: Callable[[int, int, int], int]) -> None:
             self.batch_size = 1
             self.steps_taken: int | None = None
             self.last_epoch: float = math.inf
+            self.seed, self.worker_seeds = 0, torch.Generator()
             self._skipped, self._goes_on = 0, False
             samplers[:] = [self]
 
@@ -74,6 +76,7 @@ def mend_epochs(draw: Callable[[int, int, int], int]) -> None:
             if self.steps_taken is not None:
                 self.epoch, self._skipped = divmod(self.steps_taken, self.steps_of_epoch)
                 self.steps_taken = None
+            self.worker_seeds.manual_seed((self.seed + self.epoch) * self.num_replicas + self.rank)
 
         def __iter__(self) -> Iterator[int]:
             whole = self.steps_of_epoch * self.batch_size
@@ -84,8 +87,6 @@ def mend_epochs(draw: Callable[[int, int, int], int]) -> None:
                     yield from self._draws(epoch)[:whole]
 
         def _draws(self, epoch: int) -> list[int]:
-            import torch
-
             generator = torch.Generator()
             generator.manual_seed(epoch)
             numbers = torch.randperm(self.total_size, generator=generator)[self.rank :: self.num_replicas].tolist()
@@ -114,6 +115,9 @@ def mend_epochs(draw: Callable[[int, int, int], int]) -> None:
         loader = build_dataloader(dataset, dataset_opt, *args, **kwargs)
         if isinstance(loader.sampler, TrainingSampler):
             loader.sampler.batch_size = loader.batch_size
+            # The workers' seeds depend on the epoch alone, and drawing them leaves the training's generator alone.
+            loader.sampler.seed = kwargs.get("seed") or 0
+            loader.generator = loader.sampler.worker_seeds
             refuse_too_few_samples(loader.sampler)
         return loader
 

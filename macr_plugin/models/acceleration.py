@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from macr_plugin.errors import InputError
+from macr_plugin.models.divergence import drop_nonfinite_gradients
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Losses = Mapping[str, Tensor]
@@ -285,6 +286,7 @@ class TrainingStep:
         device: Where the weights are.
         processes: Over how many processes the gradients are averaged here; 1 where there is one process, or where
             DistributedDataParallel does it.
+        skips_nonfinite: Whether gradients that are not finite count as 0.
     """
 
     def __init__(
@@ -296,6 +298,7 @@ class TrainingStep:
         grad_clip_norm: float | None,
         device: torch.device,
         processes: int = 1,
+        skips_nonfinite: bool = False,
     ) -> None:
         self._acceleration = acceleration
         self._loss_function = loss_function
@@ -307,6 +310,8 @@ class TrainingStep:
         self._grad_clip_norm = grad_clip_norm
         self._device = device
         self._processes = processes
+        # A loss scaler leaves out such steps itself, and learns from them.
+        self._skips_nonfinite = skips_nonfinite and acceleration.precision != "fp16"
         self.scaler = torch.amp.GradScaler(device.type, enabled=acceleration.precision == "fp16")
         self._captures = acceleration.cuda_graph
         self._learning_rates = DeviceLearningRates(optimizer, device)
@@ -362,6 +367,8 @@ class TrainingStep:
             average(gradients_of(self._weights), self._processes)
 
     def _update(self) -> None:
+        if self._skips_nonfinite:
+            drop_nonfinite_gradients(self._weights)
         if self._grad_clip_norm is not None:
             self.scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self._weights, self._grad_clip_norm)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from macr_plugin.errors import InputError
 from macr_plugin.metrics.structural_similarity import at_least_float32
+from macr_plugin.models.divergence import drop_nonfinite_gradients
 from macr_plugin.models.multiscale_model import MultiScaleDeblurModel
 
 
@@ -82,6 +83,7 @@ class MultiScaleDeblurGANModel(MultiScaleDeblurModel):
                 _, _, self.output = self.restore_and_compare(self.lq, self.gt)
         losses.update(self._update_discriminator())
         self.losses = {name: loss.detach() for name, loss in losses.items()}
+        self.watch_step(current_iter)
 
     def _update_network(self) -> OrderedDict[str, Tensor]:
         """Update the network on the losses of all scales and the verdict on the finest."""
@@ -94,6 +96,8 @@ class MultiScaleDeblurGANModel(MultiScaleDeblurModel):
         losses["l_g_gan"] = self.cri_gan(self._judge(discriminator, restored), True, is_disc=False)
         (total + losses["l_g_gan"]).backward()
         discriminator.requires_grad_(True)
+        if self.watch.skips:
+            drop_nonfinite_gradients(self.net_g.parameters())
         if self.grad_clip_norm is not None:
             nn.utils.clip_grad_norm_(self.net_g.parameters(), self.grad_clip_norm)
         self.optimizer_g.step()
@@ -111,6 +115,8 @@ class MultiScaleDeblurGANModel(MultiScaleDeblurModel):
             losses[f"l_d_{name}"] = self.cri_gan(logits, is_sharp, is_disc=True)
             losses[f"out_d_{name}"] = logits.mean()
             losses[f"l_d_{name}"].backward()
+        if self.watch.skips:
+            drop_nonfinite_gradients(self.net_d.parameters())
         self.optimizer_d.step()
         return losses
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import os
-import pickle
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +21,6 @@ from torch import Tensor, nn
 from macr_plugin.archs.pyramid import resize
 from macr_plugin.data.synthesis.device_rendering import with_rendered_blur
 from macr_plugin.errors import InputError
-from macr_plugin.files import whole_file
 from macr_plugin.metrics.psnr_ssim import to_uint8
 from macr_plugin.metrics.structural_similarity import at_least_float32
 from macr_plugin.models.acceleration import (
@@ -34,11 +32,18 @@ from macr_plugin.models.acceleration import (
     keep_switches,
     make_capturable,
 )
+from macr_plugin.models.checkpoints import (
+    BEST_KEY,
+    random_states,
+    read_best,
+    remove_older,
+    remove_unfinished,
+    restore_random_states,
+    save_atomically,
+)
+from macr_plugin.models.divergence import STOP, DivergenceWatch, refuse_nonfinite_weights
 from macr_plugin.models.validation import Measurement, Validator, share_buffers
 from macr_plugin.models.validation_curve import ValidationCurve
-
-#: Under this key ``net_g_best.pth`` holds, beside the weights, what they achieved.
-BEST_KEY = "best"
 
 
 class MultiScaleDeblurModel(SRModel):
@@ -54,6 +59,9 @@ class MultiScaleDeblurModel(SRModel):
       the finest picture only.
     * ``train.grad_clip_norm``: largest norm of the gradient over all parameters; by default it is not clipped.
     * ``train.optim_g.type``: ``Adam`` or ``AdamW``.
+    * ``train.on_nonfinite``: what to do where a loss is not finite: ``stop``, the default, ends the training and keeps
+      the batch in a file; ``skip`` takes the gradient of such a step as 0.
+    * ``logger.keep_last``: how many checkpoints to keep beside the latest and the best; by default all.
     * ``train.acceleration``: how the steps run; see
       :func:`~macr_plugin.models.acceleration.choose_acceleration`. By default as PyTorch runs them by itself.
     * ``val.comparison_frames``: of how many frames a side-by-side picture (blurred, restored, sharp) is saved at each
@@ -98,6 +106,15 @@ class MultiScaleDeblurModel(SRModel):
             raise InputError("train.scale_weights are all 0: give at least the first, the finest scale, a weight")
         self.grad_clip_norm: float | None = self.opt["train"].get("grad_clip_norm")
         self.last_validation: dict[str, int] = {}
+        self.postponed_save: tuple[int, int] | None = None
+        # The order of the samples stays that of the number of processes with which the training began.
+        self.order_of_processes = self.opt["world_size"]
+        self.watch = DivergenceWatch(
+            self.device, Path(self.opt["path"]["models"]).parent, self.opt["train"].get("on_nonfinite", STOP)
+        )
+        if self.opt["rank"] == 0:
+            for folder in ("models", "training_states"):
+                remove_unfinished(Path(self.opt["path"][folder]))
         self.validation_curves: dict[str, ValidationCurve] = {}
         self.training_began = time.monotonic()
         super().init_training_settings()
@@ -111,6 +128,7 @@ class MultiScaleDeblurModel(SRModel):
             self.grad_clip_norm,
             self.device,
             processes=self.opt["world_size"] if self.opt["dist"] and self.acceleration.averages_gradients else 1,
+            skips_nonfinite=self.watch.skips,
         )
 
     def setup_optimizers(self) -> None:
@@ -136,6 +154,7 @@ class MultiScaleDeblurModel(SRModel):
         self.lq = self._to_device(data["lq"])
         if "gt" in data:
             self.gt = self._to_device(data["gt"])
+        self.keys = list(data.get("lq_path", ()))
 
     def _to_device(self, pictures: Tensor) -> Tensor:
         layout = self.acceleration.memory_format
@@ -149,12 +168,23 @@ class MultiScaleDeblurModel(SRModel):
         """Take one training step on the pictures of ``feed_data``, without waiting for the device.
 
         Args:
-            current_iter: Not used; BasicSR passes it.
+            current_iter: Number of the iteration, counted from 1.
         """
         self.output, self.losses = self.training_step(self.lq, self.gt)
+        self.watch_step(current_iter)
+
+    def watch_step(self, current_iter: int) -> None:
+        """Remember a step whose losses are not finite."""
+        batch = {"lq": self.lq, "gt": self.gt}
+        self.watch.observe(current_iter, self.losses, batch, self.keys, self.get_current_learning_rate()[0])
 
     def get_current_log(self) -> OrderedDict[str, float]:
-        """Losses of the last step, averaged over the processes, all of which must ask; waits for the device."""
+        """Losses of the last step, averaged over the processes, all of which must ask; waits for the device.
+
+        Raises:
+            InputError: If the losses are no longer finite.
+        """
+        self.watch.check(get_root_logger().warning)
         return self.reduce_loss_dict(self.losses)
 
     def restore_and_compare(self, blurred: Tensor, sharp: Tensor) -> tuple[Tensor, Losses, Tensor]:
@@ -259,6 +289,11 @@ class MultiScaleDeblurModel(SRModel):
             super().resume_training(resume_state)
         if resume_state.get("loss_scale"):
             self.training_step.scaler.load_state_dict(resume_state["loss_scale"])
+        self.order_of_processes = resume_state.get("order_of_processes", self.opt["world_size"])
+        self.best_metric_results = resume_state.get("best", {})
+        states = resume_state.get("random", ())
+        if len(states) == self.opt["world_size"]:
+            restore_random_states(states[self.opt["rank"]])
 
     @cached_property
     def validator(self) -> Validator:
@@ -289,6 +324,7 @@ class MultiScaleDeblurModel(SRModel):
             if ended and self.last_validation.get(dataset_name) == current_iter:
                 return
             self.last_validation[dataset_name] = current_iter
+            self.watch.check(get_root_logger().warning)
         measured = self.validator.run(dataloader, current_iter, save_img)
         if measured and measured[0].restored:
             self.metric_results = mean_values([frame.restored for frame in measured])
@@ -296,6 +332,9 @@ class MultiScaleDeblurModel(SRModel):
                 self._log_metrics(measured, dataset_name, current_iter, tb_logger)
                 if self.is_train:
                     self._extend_curve(measured, dataset_name, current_iter)
+        if self.is_train and self.postponed_save and dataset_name == self._validation_sets()[-1]:
+            self._save_now(*self.postponed_save)
+            self.postponed_save = None
 
     def dist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
         """Validate in all processes, each its share of the frames; BasicSR lets the first one work alone.
@@ -313,6 +352,8 @@ class MultiScaleDeblurModel(SRModel):
         """Blurred, restored and, where there is one, sharp picture, rounded to uint8 on the device."""
         self.feed_data(data)
         self.test()
+        if not self.output.isfinite().all():
+            raise InputError(f"{' '.join(self.keys) or 'a frame'}: the network restores pixels that are not finite")
         sharp = to_uint8(self.gt) if "gt" in data else None
         versions = to_uint8(self.lq), to_uint8(self.output), sharp
         # A full frame is large: it shall not stay in memory while training goes on.
@@ -333,11 +374,9 @@ class MultiScaleDeblurModel(SRModel):
             self._update_best_metric_result(dataset_name, name, value, current_iter)
             if improved and self._keeps_best(dataset_name, name):
                 self._save_best(dataset_name, name)
-            blurred_value = blurred_means[name]
-            lines.append(
-                f"\t # {name}: {value:.4f}\tblurred input: {blurred_value:.4f}\tgain: {value - blurred_value:+.4f}"
-                f"\tBest: {best['val']:.4f} @ {best['iter']} iter"
-            )
+            gain = (value - blurred_means[name]) * (1 if best["better"] == "higher" else -1)
+            line = f"\t # {name}: {value:.4f}\tblurred input: {blurred_means[name]:.4f}\tgain: {gain:+.4f}"
+            lines.append(f"{line}\tBest: {best['val']:.4f} @ {best['iter']} iter" if self.is_train else line)
             if tb_logger:
                 tb_logger.add_scalar(f"metrics/{dataset_name}/{name}", value, current_iter)
         get_root_logger().info("\n".join(lines))
@@ -366,8 +405,7 @@ class MultiScaleDeblurModel(SRModel):
         """Whether the best weights by this metric on this data set are kept: the first validation set decides."""
         if not self.is_train or metric != self.opt["val"].get("keep_best"):
             return False
-        datasets = self.opt["datasets"].items()
-        return dataset_name == next(options["name"] for phase, options in datasets if phase.startswith("val"))
+        return dataset_name == self._validation_sets()[0]
 
     @property
     def _best_path(self) -> Path:
@@ -385,6 +423,42 @@ class MultiScaleDeblurModel(SRModel):
 
     def _weights(self, net: nn.Module) -> dict[str, Tensor]:
         return {name: value.cpu() for name, value in self.get_bare_model(net).state_dict().items()}
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Save networks and training state; where a validation is due at this iteration, after it.
+
+        So a resume from this iteration need not make up for the validation, nor lose what it finds to be best.
+
+        Args:
+            epoch: Current epoch.
+            current_iter: Iteration; -1 stands for the end of the training.
+
+        Raises:
+            InputError: If a file cannot be written, or the weights are not finite.
+        """
+        val = self.opt.get("val")
+        if val and current_iter > 0 and self._validation_sets() and current_iter % val.get("val_freq", math.inf) == 0:
+            self.postponed_save = epoch, current_iter
+        else:
+            self._save_now(epoch, current_iter)
+
+    def _save_now(self, epoch: int, current_iter: int) -> None:
+        self.watch.check(get_root_logger().warning)
+        nets = [self.get_bare_model(self.net_g), *([self.net_g_ema] if hasattr(self, "net_g_ema") else [])]
+        refuse_nonfinite_weights(nets, f"checkpoint of step {current_iter}" if current_iter > 0 else "last checkpoint")
+        self.random_states: list[Any] = [random_states()]
+        if self.opt["dist"]:
+            self.random_states *= self.opt["world_size"]
+            torch.distributed.all_gather_object(self.random_states, random_states())
+        super().save(epoch, current_iter)
+        if self.opt["rank"] == 0 and self.opt.get("logger", {}).get("keep_last"):
+            path = self.opt["path"]
+            remove_older(Path(path["models"]), Path(path["training_states"]), self.opt["logger"]["keep_last"])
+
+    def _validation_sets(self) -> list[str]:
+        """Names of the validation sets, in the order in which they are validated."""
+        datasets = self.opt.get("datasets", {}).items()
+        return [options["name"] for phase, options in datasets if phase.startswith("val")]
 
     @master_only
     def save_network(
@@ -426,6 +500,9 @@ class MultiScaleDeblurModel(SRModel):
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
             "loss_scale": self.training_step.scaler.state_dict(),
+            "order_of_processes": self.order_of_processes,
+            "random": self.random_states,
+            "best": getattr(self, "best_metric_results", {}),
         }
         save_atomically(state, Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
 
@@ -459,44 +536,3 @@ def mean_values(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def is_better(value: float, best: Mapping[str, Any]) -> bool:
     """Whether a figure beats BasicSR's record of the best one, ``val`` and ``better``."""
     return value > best["val"] if best["better"] == "higher" else value < best["val"]
-
-
-def read_best(path: Path, dataset_name: str, metric: str) -> dict[str, Any]:
-    """Read what the weights of ``net_g_best.pth`` achieved.
-
-    Args:
-        path: The file; it need not be there.
-        dataset_name: Data set that is asked for.
-        metric: Name of the metric that is asked for.
-
-    Returns:
-        ``val`` and ``iter``; nothing if there is no file, or it was the best by another metric or data set.
-
-    Raises:
-        InputError: If the file is damaged.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        record = torch.load(path, map_location="cpu", weights_only=True).get(BEST_KEY, {})
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} is damaged (cut short?): delete it, the next validation writes it anew") from error
-    if (record.get("dataset"), record.get("metric")) != (dataset_name, metric):
-        return {}
-    return {"val": record["val"], "iter": record["iter"]}
-
-
-def save_atomically(content: Any, path: Path) -> None:
-    """Write a checkpoint beside its place, see that it is on disk, then rename it.
-
-    Args:
-        content: What ``torch.save`` takes.
-        path: Where it shall be.
-
-    Raises:
-        InputError: If it cannot be written; what was at ``path`` is still there then.
-    """
-    with whole_file(path, "free some disk space and resume with --auto_resume") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())

@@ -1,0 +1,118 @@
+"""Watches a training for losses and weights that are no longer finite, without waiting for the device at each step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from macr_plugin.errors import InputError
+from macr_plugin.models.checkpoints import save_atomically
+
+STOP, SKIP = "stop", "skip"
+REMEDY = "lower train.optim_g.lr, clip with train.grad_clip_norm, or set train.on_nonfinite: skip"
+
+
+class DivergenceWatch:
+    """Remembers on the device the first step whose loss was not finite, and its batch.
+
+    Args:
+        device: Where the losses are.
+        folder: Where the batch is kept.
+        reaction: ``stop`` ends the training; ``skip`` goes on, with the gradient of such a step taken as 0.
+    """
+
+    def __init__(self, device: torch.device, folder: Path, reaction: str = STOP) -> None:
+        if reaction not in (STOP, SKIP):
+            raise InputError(f"train.on_nonfinite: {reaction}: write stop or skip")
+        self.skips = reaction == SKIP
+        self._folder = folder
+        self._first = torch.full((), -1, device=device)
+        self._count = torch.zeros((), dtype=torch.long, device=device)
+        self._said = 0
+        self._batch: dict[str, Tensor] = {}
+        self._steps: dict[int, tuple[Sequence[str], float]] = {}
+
+    def observe(
+        self,
+        iteration: int,
+        losses: Mapping[str, Tensor],
+        batch: Mapping[str, Tensor],
+        keys: Sequence[str],
+        rate: float,
+    ) -> None:
+        """Look at a step; nothing is waited for.
+
+        Args:
+            iteration: Number of the step.
+            losses: Name to scalar, on the device.
+            batch: ``lq`` and ``gt``: (N, 3, H, W) RGB.
+            keys: Names of the pictures.
+            rate: Learning rate.
+        """
+        bad = ~torch.stack([loss.detach().mean() for loss in losses.values()]).isfinite().all()
+        is_first = bad & (self._first < 0)
+        for name, pictures in batch.items():
+            kept = self._batch.get(name)
+            if kept is None or kept.shape != pictures.shape:
+                self._batch[name] = pictures.clone()
+            else:
+                self._batch[name] = torch.where(is_first, pictures, kept)
+        self._first = torch.where(is_first, iteration, self._first)
+        self._count += bad
+        self._steps[iteration] = keys, rate
+
+    def check(self, warn: Any) -> None:
+        """Ask the device what it found, and stop the training if that is how to react.
+
+        Args:
+            warn: Called with a line that says how many steps were skipped.
+
+        Raises:
+            InputError: Naming the step, its learning rate and pictures, and the file that keeps its batch.
+        """
+        first, count = int(self._first), int(self._count)
+        keys, rate = self._steps.get(first, ((), float("nan")))
+        self._steps.clear()
+        if first < 0:
+            return
+        if self.skips:
+            if count > self._said:
+                warn(f"train.on_nonfinite: skip: {count} steps so far had a loss that is not finite")
+                self._said = count
+            return
+        path = self._folder / f"nonfinite_batch_{first}.pth"
+        content = {name: pictures.cpu() for name, pictures in self._batch.items()}
+        save_atomically({**content, "iter": first, "keys": list(keys), "lr": rate}, path)
+        raise InputError(
+            f"the loss is not finite at step {first} (learning rate {rate:g}, pictures "
+            f"{', '.join(keys) or 'unnamed'}); its batch is in {path}, nothing was saved since: {REMEDY}"
+        )
+
+
+def refuse_nonfinite_weights(networks: Iterable[nn.Module], when: str) -> None:
+    """Refuse weights that are not finite; waits for the device.
+
+    Args:
+        networks: Those to look at.
+        when: What would happen to them, for the message.
+
+    Raises:
+        InputError: Naming the first weight that is not finite.
+    """
+    for network in networks:
+        for name, weight in network.state_dict().items():
+            if weight.is_floating_point() and not weight.isfinite().all():
+                raise InputError(f"{when}: the weight {name} is not finite, so the last good files stay: {REMEDY}")
+
+
+@torch.no_grad()
+def drop_nonfinite_gradients(weights: Iterable[Tensor]) -> None:
+    """Take all gradients as 0 if any of them is not finite, without waiting for the device."""
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    bad = ~torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
+    for gradient in gradients:
+        gradient.masked_fill_(bad, 0)

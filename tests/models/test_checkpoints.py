@@ -1,0 +1,75 @@
+"""Checkpoints: exact resumes, cleaning up, the newest kept."""
+
+import random
+
+import numpy as np
+import torch
+
+from macr_plugin.models.checkpoints import random_states, remove_older, restore_random_states
+
+
+def draws():
+    return random.random(), np.random.random(), torch.rand(3).tolist()
+
+
+def test_random_generators_go_on_where_they_were(tmp_path):
+    torch.save(random_states(), tmp_path / "states")
+    expected = draws()
+    restore_random_states(torch.load(tmp_path / "states", weights_only=True))
+    assert draws() == expected
+
+
+def test_a_resumed_model_is_that_of_an_undisturbed_training(build, batch, tmp_path):
+    """Weights, average, optimizer and random numbers, bit for bit."""
+
+    def train(model, first, last):
+        for iteration in range(first, last + 1):
+            noise = 0.1 * torch.rand_like(batch["lq"])
+            model.feed_data({**batch, "lq": batch["lq"] + noise})
+            model.update_learning_rate(iteration)
+            model.optimize_parameters(iteration)
+
+    options = {"ema_decay": 0.9, "scheduler": {"type": "MultiStepLR", "milestones": [2], "gamma": 0.5}}
+    undisturbed = build(**options)
+    train(undisturbed, 1, 6)
+    stopped = build(**options)
+    train(stopped, 1, 3)
+    stopped.best_metric_results = {"val": {"psnr": {"better": "higher", "val": 30.0, "iter": 3}}}
+    stopped.save(0, 3)
+    torch.rand(5)
+    resumed = build(**options)
+    for net, key in ((resumed.net_g, "params"), (resumed.net_g_ema, "params_ema")):
+        net.load_state_dict(torch.load(tmp_path / "models" / "net_g_3.pth", weights_only=True)[key])
+    resumed.resume_training(torch.load(tmp_path / "training_states" / "3.state", weights_only=True))
+    assert resumed.best_metric_results == stopped.best_metric_results
+    train(resumed, 4, 6)
+    for name in ("net_g", "net_g_ema"):
+        expected = getattr(undisturbed, name).state_dict()
+        assert all(torch.equal(value, expected[key]) for key, value in getattr(resumed, name).state_dict().items())
+    states = [model.optimizer_g.state_dict()["state"] for model in (undisturbed, resumed)]
+    assert all(
+        torch.equal(states[0][index][key], value) for index in states[1] for key, value in states[1][index].items()
+    )
+
+
+def test_leftovers_of_killed_processes_are_removed(build, tmp_path):
+    build()
+    leftovers = [tmp_path / "models" / ".net_g_3.pth.unfinished", tmp_path / "training_states" / ".3.state.unfinished"]
+    for path in leftovers:
+        path.touch()
+    build()
+    assert not any(path.exists() for path in leftovers)
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    for iteration in (2, 10, 4):
+        (tmp_path / f"{iteration}.state").touch()
+        (tmp_path / f"net_g_{iteration}.pth").touch()
+        (tmp_path / f"net_d_{iteration}.pth").touch()
+    for name in ("net_g_latest.pth", "net_g_best.pth"):
+        (tmp_path / name).touch()
+    remove_older(tmp_path, tmp_path, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("10.state", "4.state", "net_d_10.pth", "net_d_4.pth", "net_g_10.pth", "net_g_4.pth"),
+        *("net_g_best.pth", "net_g_latest.pth"),
+    ]

@@ -1,0 +1,71 @@
+"""Losses and weights that are not finite: named, kept, never saved."""
+
+import pytest
+import torch
+
+from macr_plugin.errors import InputError
+
+
+def poison(batch, value=float("nan")):
+    return {**batch, "lq": torch.full_like(batch["lq"], value), "lq_path": ["scene/1", "scene/2"]}
+
+
+def take_steps(model, batch, poisoned, steps=4):
+    for iteration in range(1, steps + 1):
+        model.feed_data(poison(batch) if iteration in poisoned else batch)
+        model.optimize_parameters(iteration)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_with_its_step_and_batch(build, batch, tmp_path):
+    model = build()
+    take_steps(model, batch, poisoned={2, 3})
+    with pytest.raises(InputError, match=r"step 2 \(learning rate 0.001, pictures scene/1, scene/2\)") as error:
+        model.get_current_log()
+    assert "\n" not in str(error.value)
+    kept = torch.load(tmp_path / "nonfinite_batch_2.pth", weights_only=True)
+    assert kept["iter"] == 2
+    assert kept["keys"] == ["scene/1", "scene/2"]
+    assert kept["lq"].isnan().all()
+    assert torch.equal(kept["gt"], batch["gt"])
+
+
+def test_a_finite_training_leaves_nothing(build, batch, tmp_path):
+    model = build()
+    take_steps(model, batch, poisoned=())
+    model.get_current_log()
+    assert not list(tmp_path.glob("nonfinite*"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nothing_that_is_not_finite_is_saved(build, batch, tmp_path, value):
+    model = build(ema_decay=0.9)
+    model.save(0, 1)
+    good = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with torch.no_grad():
+        next(model.net_g_ema.parameters()).view(-1)[0] = value
+    with pytest.raises(InputError, match="is not finite"):
+        model.save(0, 1)
+    with pytest.raises(InputError, match="is not finite"):
+        model.save(-1, -1)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == good
+
+
+def test_skipped_steps_leave_finite_weights_and_are_counted(build, batch, tmp_path, caplog):
+    model = build(on_nonfinite="skip")
+    model_without = build(on_nonfinite="skip")
+    take_steps(model, batch, poisoned={1})
+    take_steps(model_without, batch, poisoned={1}, steps=1)
+    initial = build()
+    for skipped, weight in zip(model_without.net_g.parameters(), initial.net_g.parameters(), strict=True):
+        assert torch.equal(skipped, weight), "Adam does not move on gradients of 0 at its first step"
+    said = []
+    model.watch.check(said.append)
+    model.watch.check(said.append)
+    assert said == ["train.on_nonfinite: skip: 1 steps so far had a loss that is not finite"]
+    model.save(0, 4)
+    assert (tmp_path / "models" / "net_g_4.pth").is_file()
+
+
+def test_another_reaction_is_refused(build):
+    with pytest.raises(InputError, match=r"train.on_nonfinite: ignore: write stop or skip"):
+        build(on_nonfinite="ignore")
