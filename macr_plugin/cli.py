@@ -322,16 +322,16 @@ def _benchmark(arguments: argparse.Namespace) -> None:
 def _add_deblur(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "deblur",
-        help="deblur photos, and whole folders of them",
+        help="deblur photos, videos, and whole folders of them",
         description="Deblur pictures (PNG, JPEG, WebP, TIFF, BMP; 8 and 16 bit) and keep what their files say: "
-        "orientation, EXIF, colour profile, alpha. What is done is skipped, so a run that was killed goes on. Under "
-        "torchrun each process takes its share.",
+        "orientation, EXIF, colour profile, alpha; videos with their sound and time stamps. What is done is skipped, "
+        "so a run that was killed goes on. Under torchrun each process takes its share.",
     )
     parser.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="picture, folder (with its subfolders), glob pattern, or - for a list on standard input",
+        help="picture, video, folder (with its subfolders), glob pattern, or - for a list on standard input",
     )
     parser.add_argument(
         "-o",

@@ -20,10 +20,11 @@ from tqdm import tqdm
 
 from macr_plugin.errors import InputError
 from macr_plugin.inference.deblurrer import DEFAULT_WEIGHTS, Deblurrer
-from macr_plugin.inference.inputs import DEFAULT_OUT, KEEP, STANDARD_INPUT, Failure, Job, find_jobs
+from macr_plugin.inference.inputs import DEFAULT_OUT, KEEP, STANDARD_INPUT, Failure, Job, find_jobs, is_video
 from macr_plugin.inference.pictures import Picture, read_picture, to_8_bit, write_picture
 from macr_plugin.inference.record import Record
 from macr_plugin.inference.trained_network import find_weights
+from macr_plugin.inference.video import deblur_video
 from macr_plugin.visualization import side_by_side
 
 #: Files that are read ahead, and written behind, at once: what lies in memory is bounded by it.
@@ -109,7 +110,13 @@ def deblur_files(inputs: Sequence[str], out: Path | None = None, settings: Setti
     record = Record(folder, _result_settings(settings), rank) if is_folder else None
     pending = [job for job in jobs[rank::processes] if _is_pending(job, record, settings.overwrite, summary)]
     if pending:
-        _deblur(pending, _deblurrer(settings, processes), record, settings.compare, summary)
+        deblurrer = _deblurrer(settings, processes)
+        pictures = [job for job in pending if not is_video(job.source)]
+        if pictures:
+            _deblur_pictures(pictures, deblurrer, record, settings.compare, summary)
+        for job in pending:
+            if is_video(job.source):
+                _deblur_video(job, deblurrer, record, summary)
     return _gathered(summary, processes)
 
 
@@ -152,7 +159,9 @@ def _deblurrer(settings: Settings, processes: int) -> Deblurrer:
     return Deblurrer(settings.weights, device, settings.precision, tile, settings.ensemble)  # type: ignore[arg-type]
 
 
-def _deblur(jobs: Sequence[Job], deblurrer: Deblurrer, record: Record | None, compare: bool, summary: Summary) -> None:
+def _deblur_pictures(
+    jobs: Sequence[Job], deblurrer: Deblurrer, record: Record | None, compare: bool, summary: Summary
+) -> None:
     """Read in threads, restore in this one, write in others."""
     workers = min(MOST_AHEAD, os.cpu_count() or 1)
     with (
@@ -163,8 +172,7 @@ def _deblur(jobs: Sequence[Job], deblurrer: Deblurrer, record: Record | None, co
 
         def finish(job: Job, notes: Callable[[], list[str]]) -> None:
             with _failure_counted(job, summary):
-                for note in notes():
-                    tqdm.write(f"{job.source}: {note}", file=sys.stderr)
+                _say(job, notes())
                 summary.done += 1
             progress.update()
 
@@ -181,6 +189,26 @@ def _deblur(jobs: Sequence[Job], deblurrer: Deblurrer, record: Record | None, co
                 finish(written[0][0], written.popleft()[1].result)
         for job, writing in written:
             finish(job, writing.result)
+
+
+def _deblur_video(job: Job, deblurrer: Deblurrer, record: Record | None, summary: Summary) -> None:
+    """Deblur one video; it is complete or not there, and ``--compare`` leaves it alone."""
+    with _failure_counted(job, summary), tqdm(unit="frame", desc=job.source.name) as progress:
+
+        def show(done: int, frames: int) -> None:
+            progress.total = frames or None
+            progress.update(done - progress.n)
+
+        notes = deblur_video(job.source, job.target, deblurrer.restore, show)
+        if record is not None:
+            record.add(job, job.target.stat())
+        _say(job, notes)
+        summary.done += 1
+
+
+def _say(job: Job, notes: Sequence[str]) -> None:
+    for note in notes:
+        tqdm.write(f"{job.source}: {note}", file=sys.stderr)
 
 
 @contextmanager

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from macr_plugin.errors import InputError
-from macr_plugin.inference.pictures import FORMATS, KNOWN
+from macr_plugin.inference.pictures import FORMATS
+from macr_plugin.inference.video import CONTAINERS
 
 #: Folder of the results where none is named.
 DEFAULT_OUT = Path("deblurred")
 KEEP = "keep"
+SUFFIXES = (*FORMATS, *CONTAINERS)
 STANDARD_INPUT = "-"
 
 
@@ -50,9 +52,9 @@ def find_jobs(inputs: Sequence[str], out: Path | None, file_format: str = KEEP) 
     Args:
         inputs: Files, folders (searched with their subfolders, whose structure is kept), glob patterns, and ``-`` for a
             list on standard input, one of these a line.
-        out: Folder of the results, or the one result if there is one input, a file, and this has a suffix of a picture.
+        out: Folder of the results, or the one result if there is one input, a file, and this has a suffix of its kind.
             Default: the folder ``deblurred``.
-        file_format: ``keep``, or the suffix of the results without its dot.
+        file_format: ``keep``, or the suffix of the resulting pictures without its dot.
 
     Returns:
         The jobs, sorted as they were given, each with a target of its own that is no source, and what cannot be done.
@@ -72,12 +74,18 @@ def find_jobs(inputs: Sequence[str], out: Path | None, file_format: str = KEEP) 
     for name in names:
         try:
             for source, place in _files(name, folder):
-                suffix = source.suffix if file_format == KEEP else f".{file_format}"
-                jobs.append(Job(source, folder / place.with_suffix(suffix)))
+                keeps = file_format == KEEP or is_video(source)
+                target = place if keeps else place.with_suffix(f".{file_format}")
+                jobs.append(Job(source, folder / target))
         except InputError as error:
             failures.append(Failure(name, str(error)))
     jobs, refused = _checked(jobs)
     return jobs, failures + refused
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file is a video, by its suffix."""
+    return path.suffix.lower() in CONTAINERS
 
 
 def _with_lists(inputs: Iterable[str]) -> Iterator[str]:
@@ -89,7 +97,7 @@ def _with_lists(inputs: Iterable[str]) -> Iterator[str]:
 
 
 def _is_one_file(names: Sequence[str], out: Path) -> bool:
-    return len(names) == 1 and Path(names[0]).is_file() and not out.is_dir() and out.suffix.lower() in FORMATS
+    return len(names) == 1 and Path(names[0]).is_file() and not out.is_dir() and out.suffix.lower() in SUFFIXES
 
 
 def _files(name: str, out: Path) -> Iterator[tuple[Path, Path]]:
@@ -98,8 +106,8 @@ def _files(name: str, out: Path) -> Iterator[tuple[Path, Path]]:
     if path.is_dir():
         yield from _files_of_folder(path, out)
     elif path.is_file():
-        if path.suffix.lower() not in FORMATS:
-            raise InputError(f"{path} has no suffix of a picture: save it as {KNOWN}")
+        if path.suffix.lower() not in SUFFIXES:
+            raise InputError(f"{path} has no suffix of a picture or a video: expected {', '.join(SUFFIXES)}")
         yield path, Path(path.name)
     elif path.exists():
         raise InputError(f"{path} is neither a file nor a folder: give a picture")
@@ -118,10 +126,10 @@ def _files_of_folder(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
         Path(place, name)
         for place, names in _walk(folder, out)
         for name in names
-        if Path(name).suffix.lower() in FORMATS and not name.startswith(".")
+        if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
     ]
     if not found:
-        raise InputError(f"{folder} holds no pictures: expected {', '.join(FORMATS)}")
+        raise InputError(f"{folder} holds no pictures: expected {', '.join(SUFFIXES)}")
     yield from ((path, path.relative_to(folder)) for path in sorted(found))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -247,7 +248,7 @@ def _is_lossless(image: Image.Image, data: bytes) -> bool:
     return False
 
 
-def write_picture(picture: Picture, path: Path, record: Callable[[int], None] | None = None) -> None:
+def write_picture(picture: Picture, path: Path, record: Callable[[os.stat_result], None] | None = None) -> None:
     """Write a picture with its metadata; the file is complete or not there.
 
     JPEG takes the quantisation tables and the subsampling of its source, or quality 95 without subsampling; WebP is
@@ -256,7 +257,7 @@ def write_picture(picture: Picture, path: Path, record: Callable[[int], None] | 
     Args:
         picture: What to write.
         path: Where; its suffix says how. Missing folders are made.
-        record: Called with the descriptor of the finished file before it gets its name.
+        record: Called with size and time of change of the finished file before it gets its name.
 
     Raises:
         InputError: If the format cannot hold the picture, or the file cannot be written.
@@ -266,7 +267,7 @@ def write_picture(picture: Picture, path: Path, record: Callable[[int], None] | 
         file.write(content)
         file.flush()
         if record is not None:
-            record(file.fileno())
+            record(os.fstat(file.fileno()))
 
 
 def encode_picture(picture: Picture, path: Path) -> bytes:

@@ -58,14 +58,14 @@ class Record:
             "another folder with -o"
         )
 
-    def add(self, job: Job, descriptor: int) -> None:
-        """Note a file that is complete and has not got its name yet.
+    def add(self, job: Job, written: os.stat_result) -> None:
+        """Note a file that is complete, best before it gets its name.
 
         Args:
             job: What it is for.
-            descriptor: The open file.
+            written: Its size and time of change.
         """
-        line = json.dumps(self._entry(job, os.fstat(descriptor)))
+        line = json.dumps(self._entry(job, written))
         with self._file.open("a", encoding="utf-8") as file:
             file.write(f"\n{line}\n" if file.tell() else f"{line}\n")
 

@@ -152,6 +152,37 @@ def test_an_output_folder_inside_the_input_folder_is_no_input(weights, photo, ca
     assert files("in") == ["a.png", "out/.macr_deblur.jsonl", "out/a.png"]
 
 
+def test_videos_among_pictures(weights, photo, capsys):
+    av = pytest.importorskip("av")
+    write("in/a.png", photo)
+    with av.open("in/film.mp4", "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 80, "yuv420p"
+        for number in range(5):
+            frame = av.VideoFrame.from_ndarray(np.roll(photo[:64, :80], number, axis=1).copy(), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    Path("in/broken.mkv").write_bytes(b"no video")
+    assert deblur(weights, "in", "-o", "out", "--format", "jpg") == 1
+    said = capsys.readouterr().out
+    assert "2 done, 0 skipped, 1 failed" in said
+    assert "failed: in/broken.mkv" in said
+    video = cv2.VideoCapture("out/film.mp4")
+    frames = [video.read()[1] for _ in range(5)]
+    assert not video.read()[0]
+    source = cv2.VideoCapture("in/film.mp4").read()[1][..., ::-1]
+    expected = Deblurrer(weights, precision="fp32").restore(np.ascontiguousarray(source))
+    # The encoder halves the resolution of colour and loses some of the lightness: less than what the network changes.
+    result, before, wanted = (
+        cv2.cvtColor(np.ascontiguousarray(one), cv2.COLOR_RGB2GRAY).astype(int)
+        for one in (frames[0][..., ::-1], source, expected)
+    )
+    lost, changed = np.abs(result - wanted).mean(), np.abs(before - wanted).mean()
+    assert lost < changed / 2
+    assert deblur(weights, "in/film.mp4", "-o", "out") == 0
+    assert "0 done, 1 skipped" in capsys.readouterr().out
+
+
 def test_two_inputs_with_one_output_name(weights, photo, capsys):
     write("one/a.png", photo)
     write("two/a.bmp", photo)
