@@ -7,7 +7,10 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from macr_plugin.errors import InputError
 
 
 class LmdbEnvironments:
@@ -67,7 +70,9 @@ class LmdbEnvironments:
 
         real_path = os.path.realpath(path)
         if real_path not in self._environments:
-            self._environments[real_path] = lmdb.open(real_path, **options)
+            environment = lmdb.open(real_path, **options)
+            refuse_cut_file(environment, real_path)
+            self._environments[real_path] = environment
         return self._environments[real_path]
 
     def _close_and_lock(self) -> None:
@@ -75,6 +80,26 @@ class LmdbEnvironments:
         for environment in self._environments.values():
             environment.close()
         self._environments.clear()
+
+
+def refuse_cut_file(environment: Any, path: str) -> None:
+    """Refuse an LMDB whose file ends before its last page: reading beyond its end kills the process (SIGBUS).
+
+    Args:
+        environment: The open environment; it is closed if it is refused.
+        path: Its folder, or its file where it was opened without ``subdir``.
+
+    Raises:
+        InputError: The file is shorter than LMDB's own count of its pages.
+    """
+    file = Path(path, "data.mdb") if Path(path).is_dir() else Path(path)
+    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    found = file.stat().st_size
+    if found < needed:
+        environment.close()
+        raise InputError(
+            f"{file} is cut off: it has {found} bytes of the {needed} that it should have: copy or write the LMDB again"
+        )
 
 
 @functools.cache
