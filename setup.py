@@ -42,6 +42,8 @@ INSTALL_REQUIRES = [
     "jinja2>=3.1",
     # YAML options.
     "pyyaml>=6",
+    # Weights in files that hold no code: the shipped ones, and other people's.
+    "safetensors>=0.4",
     # Progress bars.
     "tqdm",
     # BasicSR imports distutils, which Python 3.12 has only through setuptools; TensorBoard's viewer needs

@@ -37,8 +37,8 @@ class Entry:
     Attributes:
         label: Unique name.
         network: ``type``, any name in BasicSR's ``ARCH_REGISTRY``, and its options; none for published figures alone.
-        weights: Path of a ``.pth`` file; ``included`` if the network brings its own; none to measure its cost only, or
-            to train it here.
+        weights: Path of a file, or the name of shipped weights; ``included`` if the network brings its own; none to
+            measure its cost only, or to train it here.
         param_key: Which weights of the file; by default ``params_ema``, ``params`` or ``state_dict``, as it has them.
         precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``, of the quality measurement.
         tile: Cut full frames into tiles; by default they are restored whole.

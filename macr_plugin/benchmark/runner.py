@@ -36,6 +36,7 @@ from macr_plugin.errors import InputError
 from macr_plugin.files import FREE_DISK_SPACE, whole_file
 from macr_plugin.inference.restorer import device_name, find_device
 from macr_plugin.own_files import import_files
+from macr_plugin.weights.shipped import find_shipped
 
 PACKAGES = ("torch", "basicsr", "macr-plugin", "spandrel", "numpy")
 
@@ -327,7 +328,7 @@ def compare_with_first(entries: Sequence[EntryResult]) -> None:
 
 def _stamp(path: str | Path) -> list[object]:
     """What changes with a file."""
-    file = Path(path).expanduser()
+    file = find_shipped(str(path)) or Path(path).expanduser()
     return [str(path), file.stat().st_mtime_ns, file.stat().st_size] if file.is_file() else [str(path)]
 
 

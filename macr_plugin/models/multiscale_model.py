@@ -44,6 +44,8 @@ from macr_plugin.models.checkpoints import (
 from macr_plugin.models.divergence import STOP, DivergenceWatch, refuse_nonfinite_weights
 from macr_plugin.models.validation import Measurement, Validator, share_buffers
 from macr_plugin.models.validation_curve import ValidationCurve
+from macr_plugin.weights.checkpoint import read_checkpoint
+from macr_plugin.weights.shipped import find_shipped, shipped_names
 
 
 class MultiScaleDeblurModel(SRModel):
@@ -69,6 +71,8 @@ class MultiScaleDeblurModel(SRModel):
     * ``val.keep_best``: name of the metric in ``val.metrics`` by which the best weights are kept as ``net_g_best.pth``,
       measured on the first validation set, also across a resume; by default none are. ``better: lower`` in the metric's
       options turns the order round.
+    * ``path.pretrain_network_g``: beside the path of a ``.pth`` file, that of a ``.safetensors`` file or the name of
+      shipped weights, such as ``macr-small``.
     * ``datasets.val.num_worker_per_gpu``: processes that read the frames of a validation ahead; by default 4 on a GPU
       and none on a CPU.
 
@@ -94,6 +98,41 @@ class MultiScaleDeblurModel(SRModel):
         for value in net.state_dict().values():
             torch.distributed.broadcast(value, src=0)
         return net
+
+    def load_network(
+        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
+    ) -> None:
+        """Load weights from a file or by their name.
+
+        Args:
+            net: Network.
+            load_path: A ``.pth`` file, which BasicSR reads; a ``.safetensors`` file; or the name of shipped weights.
+            strict: Whether every weight has to fit.
+            param_key: Which weights of a ``.pth`` file; the others hold one network.
+
+        Raises:
+            InputError: If there is neither a file nor a name, or the file is damaged or does not fit.
+        """
+        source = find_shipped(load_path) or Path(load_path)
+        if not source.is_file():
+            raise InputError(
+                f"path: {load_path} is no file, and of that name no weights are shipped: give a file, or one of "
+                f"{', '.join(shipped_names())}"
+            )
+        if source.suffix != ".safetensors":
+            super().load_network(net, load_path, strict, param_key)
+            return
+        bare = self.get_bare_model(net)
+        state = read_checkpoint(source).state
+        get_root_logger().info(f"Loading {type(bare).__name__} model from {load_path}.")
+        self._print_different_keys_loading(bare, state, strict)
+        try:
+            bare.load_state_dict(state, strict=strict)
+        except RuntimeError as error:
+            raise InputError(
+                f"path.pretrain_network_g: {load_path} does not fit network_g of type {type(bare).__name__}: give "
+                "network_g the options that the weights were trained with, or leave pretrain_network_g empty"
+            ) from error
 
     def init_training_settings(self) -> None:
         """Set up losses, optimizers and the options of this class.

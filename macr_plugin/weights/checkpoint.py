@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from macr_plugin.errors import InputError
+from macr_plugin.weights.shipped import find_shipped
 
 #: Where the files of the usual projects keep the weights, in order of preference.
 PARAM_KEYS = ("params_ema", "params", "state_dict")
@@ -38,14 +39,14 @@ def read_checkpoint(source: str | Path, param_key: str | None = None) -> Checkpo
     """Read weights, without running code that a file may hold.
 
     Args:
-        source: A ``.pth``, ``.pt`` or ``.safetensors`` file.
+        source: A ``.pth``, ``.pt`` or ``.safetensors`` file, or the name of shipped weights.
         param_key: Which weights of the file; by default the first of ``params_ema``, ``params`` and ``state_dict``
             that is there, else the file is taken for a state dict.
 
     Raises:
         InputError: If the file cannot be read, is damaged, holds code, or lacks the key.
     """
-    path = Path(source)
+    path = find_shipped(str(source)) or Path(source)
     try:
         content, network = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     except OSError as error:
