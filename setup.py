@@ -44,6 +44,8 @@ INSTALL_REQUIRES = [
     "pyyaml>=6",
     # Weights in files that hold no code: the shipped ones, and other people's.
     "safetensors>=0.4",
+    # Describes the options: every mistake in an option file is found at once. 2.7 has the strict mode that we use.
+    "pydantic>=2.7,<3",
     # Progress bars.
     "tqdm",
     # BasicSR imports distutils, which Python 3.12 has only through setuptools; TensorBoard's viewer needs

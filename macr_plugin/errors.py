@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -13,6 +13,18 @@ class InputError(ValueError):
     Its message is one line that names the file, key or value and the remedy. The command line tools print that line
     alone and exit with status 2; every other exception keeps its traceback.
     """
+
+
+class InputErrors(InputError):
+    """Several mistakes at once, each in a line of its own.
+
+    Args:
+        lines: One for each mistake.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = tuple(lines)
 
 
 @contextmanager
@@ -27,6 +39,10 @@ def one_line_errors(program: str) -> Iterator[None]:
     """
     try:
         yield
+    except InputErrors as error:
+        for line in error.lines:
+            print(f"{program}: error: {line}", file=sys.stderr)
+        raise SystemExit(2) from None
     except InputError as error:
         # An error from a data loading worker arrives wrapped into that worker's traceback, the message last.
         message = str(error).strip().splitlines()[-1].removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")

@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
 from macr_plugin.basicsr_compat import mend_training_program
+from macr_plugin.basicsr_compat.program import main_module_name
 from macr_plugin.data.drawn_index import DrawnIndex
 from macr_plugin.data.lmdb_environments import lmdb_environments
-from macr_plugin.option_check import check_options
-from macr_plugin.option_file import read_options
+from macr_plugin.errors import InputError, one_line_errors
+from macr_plugin.options.check import check_option_file
+from macr_plugin.options.file import read_options
+
+#: Seconds in which the first process, which prints, ends: a launcher then ends the others.
+WAIT_FOR_FIRST = 10
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read an option file, or end the program with one line."""
+    with _errors_of_first_process():
+        return read_options(path)
+
+
+def check(opt: dict[str, Any], path: Path, forced: Sequence[str]) -> None:
+    """Check an option file, or end the program with a line for each mistake."""
+    with _errors_of_first_process():
+        check_option_file(opt, path, forced)
+
+
+@contextmanager
+def _errors_of_first_process() -> Iterator[None]:
+    """Like :func:`~macr_plugin.errors.one_line_errors`, but of several processes the first alone prints."""
+    with one_line_errors(main_module_name() or "macr_plugin"):
+        try:
+            yield
+        except InputError:
+            if int(os.environ.get("RANK", 0)) == 0:
+                raise
+            time.sleep(WAIT_FOR_FIRST)
+            raise SystemExit(2) from None
 
 
 def mend_this_program() -> None:
     """Apply every mend that training and testing need; does nothing when called again."""
-    mend_training_program(read_options, check_options, DrawnIndex, lmdb_environments())
+    mend_training_program(read, check, DrawnIndex, lmdb_environments())

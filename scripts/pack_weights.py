@@ -18,7 +18,7 @@ from safetensors.torch import save
 
 from macr_plugin.errors import InputError, one_line_errors
 from macr_plugin.files import FREE_DISK_SPACE, whole_file
-from macr_plugin.option_file import read_yaml
+from macr_plugin.options.file import read_yaml
 from macr_plugin.weights.checkpoint import read_checkpoint
 
 CARD_KEYS = ("data", "recipe", "licence", "figures")

@@ -26,7 +26,7 @@ The faults, by module:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from macr_plugin.basicsr_compat.command_line import mend_forced_values
@@ -48,7 +48,7 @@ __all__ = ["alias_functional_tensor", "is_training_program", "mend_training_prog
 
 def mend_training_program(
     read_options: Callable[[Path], Options],
-    check_options: Callable[[Options], None],
+    check_options: Callable[[Options, Path, Sequence[str]], None],
     draw: Callable[[int, int, int], int],
     environments: Environments,
 ) -> None:
@@ -56,8 +56,8 @@ def mend_training_program(
 
     Args:
         read_options: Reads an option file; raises :class:`~macr_plugin.errors.InputError` where that is not possible.
-        check_options: Called with the parsed options, before anything is built; raises
-            :class:`~macr_plugin.errors.InputError` on a key it does not know.
+        check_options: Called with the options as written and forced, the option file and the forced keys, before
+            anything is parsed or built; raises :class:`~macr_plugin.errors.InputError` on what is wrong in them.
         draw: Makes a sample's number from that number, the epoch and the draw.
         environments: The LMDB environments that this process shares.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import copy
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -59,6 +60,24 @@ def check_forced_entries(entries: Sequence[str], written: Options) -> None:
         if not isinstance(block, dict):
             raise InputError(f"--force_yml {entry}: the option file has no block {':'.join(keys[:-1])}")
         forced_value(entry.split("=")[1].strip())
+
+
+def with_forced_entries(written: Options, entries: Sequence[str]) -> Options:
+    """The options of a file as ``--force_yml`` changes them.
+
+    Args:
+        written: The option file, left unchanged.
+        entries: Checked by :func:`check_forced_entries`.
+    """
+    changed = copy.deepcopy(written)
+    for entry in entries:
+        keys, value = entry.split("=")
+        *blocks, last = [key.strip() for key in keys.split(":")]
+        block = changed
+        for key in blocks:
+            block = block[key]
+        block[last] = forced_value(value.strip())
+    return changed
 
 
 def forced_value(text: str) -> Any:

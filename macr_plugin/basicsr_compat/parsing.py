@@ -12,13 +12,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from macr_plugin.basicsr_compat.command_line import check_forced_entries, forced_entries, underscored
+from macr_plugin.basicsr_compat.command_line import (
+    check_forced_entries,
+    forced_entries,
+    underscored,
+    with_forced_entries,
+)
 from macr_plugin.basicsr_compat.patching import Options, replace_everywhere
 from macr_plugin.basicsr_compat.resume import find_resume_state, refuse_resume_on_cpu
 from macr_plugin.errors import InputError
 
 
-def mend_options(read_options: Callable[[Path], Options], check_options: Callable[[Options], None]) -> None:
+def mend_options(
+    read_options: Callable[[Path], Options], check_options: Callable[[Options, Path, Sequence[str]], None]
+) -> None:
     """Put right what ``parse_options`` decides wrongly, before the pipeline sees it.
 
     * ``num_gpu: auto`` means one device unless a launcher started several processes: BasicSR takes every GPU, wraps the
@@ -33,7 +40,7 @@ def mend_options(read_options: Callable[[Path], Options], check_options: Callabl
 
     Args:
         read_options: Reads the option file as it is written.
-        check_options: Called with the parsed options.
+        check_options: Called with the options as written and forced, the option file and the forced keys.
     """
     from basicsr.utils import options
 
@@ -42,14 +49,17 @@ def mend_options(read_options: Callable[[Path], Options], check_options: Callabl
     @functools.wraps(parse_options)
     def mended_parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argparse.Namespace]:
         sys.argv[1:] = underscored(sys.argv[1:])
-        written = read_options(option_path_from_arguments(sys.argv[1:]))
-        check_forced_entries(forced_entries(sys.argv[1:]), written)
+        option_path = option_path_from_arguments(sys.argv[1:])
+        written = read_options(option_path)
+        forced = forced_entries(sys.argv[1:])
+        check_forced_entries(forced, written)
+        changed = with_forced_entries(written, forced)
+        check_options(changed, option_path, [entry.split("=")[0].strip().replace(":", ".") for entry in forced])
         opt, args = parse_options(output_root(root_path), is_train)
         if not opt["dist"] and is_auto_num_gpu(written, args.force_yml):
             opt["num_gpu"] = min(opt["num_gpu"], 1)
         refuse_missing_gpu(opt, args.opt)
         fall_back_prefetch(opt)
-        check_options(opt)
         if opt["datasets"].get("train"):
             opt["datasets"]["train"]["manual_seed"] = opt["manual_seed"]
         if is_train:

@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 from macr_plugin.archs.tiling import Tile
 from macr_plugin.benchmark.results import Published
 from macr_plugin.errors import InputError
-from macr_plugin.option_check import KNOWN_KEYS, check_keys, check_network
-from macr_plugin.option_file import read_yaml
+from macr_plugin.options.blocks import TrainOptions
+from macr_plugin.options.check import check_keys, check_network
+from macr_plugin.options.datasets import DATASETS
+from macr_plugin.options.file import read_yaml
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 MODES = ("eager", "compiled", "cuda_graph")
@@ -195,7 +197,7 @@ def _read_entry(block: dict[str, Any], key: str) -> Entry:
         raise InputError(f"{key}network is missing: an entry has a network, or published figures")
     _check_choice(entry.precision, PRECISIONS, f"{key}precision")
     check_keys(_mapping(entry.datasets, f"{key}datasets"), ("train",), f"{key}datasets.")
-    check_keys(entry.train, KNOWN_KEYS["train"], f"{key}train.")
+    check_keys(entry.train, TrainOptions.model_fields, f"{key}train.")
     return entry
 
 
@@ -232,8 +234,10 @@ def _read_training(block: Any) -> TrainingBase | None:
     training = _record(TrainingBase, _mapping(block, "training"), "training.")
     check_keys(training.datasets, ("train",), "training.datasets.")
     dataset = _mapping(training.datasets.get("train"), "training.datasets.train")
-    check_keys(dataset, KNOWN_KEYS.get(dataset.get("type", DATASET), dataset), "training.datasets.train.")
-    check_keys(training.train, KNOWN_KEYS["train"], "training.train.")
+    described = DATASETS.get(dataset.get("type", DATASET))
+    if described is not None:
+        check_keys(dataset, described.model_fields, "training.datasets.train.")
+    check_keys(training.train, TrainOptions.model_fields, "training.train.")
     for block, key in ((dataset, "training.datasets.train"), (training.train, "training.train")):
         for name in NEEDED_TO_TRAIN[key]:
             if block.get(name) is None:
@@ -244,7 +248,7 @@ def _read_training(block: Any) -> TrainingBase | None:
 def _read_dataset(block: Any) -> dict[str, Any] | None:
     if block is None:
         return None
-    check_keys(_mapping(block, "dataset"), KNOWN_KEYS[DATASET], "dataset.")
+    check_keys(_mapping(block, "dataset"), DATASETS[DATASET].model_fields, "dataset.")
     if block.get("type", DATASET) != DATASET:
         raise InputError(f"dataset.type is {block['type']}: quality is measured on pairs, remove it or set {DATASET}")
     return {"name": "test", **block}

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from macr_plugin.benchmark.options import DATASET, Entry, TrainingBase, file_name
 from macr_plugin.errors import InputError
 from macr_plugin.files import FREE_DISK_SPACE, whole_file
-from macr_plugin.option_check import check_options
+from macr_plugin.options.check import check_options
 
 #: Share of a time budget that is spent on finding out how long a step takes.
 TIMING_SHARE = 0.1

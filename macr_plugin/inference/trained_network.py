@@ -10,7 +10,7 @@ from torch import nn
 
 from macr_plugin.errors import InputError
 from macr_plugin.inference.restorer import build_network
-from macr_plugin.option_file import read_yaml
+from macr_plugin.options.file import read_yaml
 from macr_plugin.weights.checkpoint import load_state, read_checkpoint
 
 SUFFIXES = (".pth", ".pt", ".safetensors")

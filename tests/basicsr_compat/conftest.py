@@ -12,7 +12,7 @@ from basicsr.utils import options
 from basicsr.utils.file_client import FileClient
 
 from macr_plugin.basicsr_compat import parsing, program
-from macr_plugin.option_file import read_options
+from macr_plugin.options.file import read_options
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def pretend_gpus(monkeypatch):
 def mend_options():
     """Mend the parser, with the plugin's reader and a check that takes everything."""
 
-    def mend(check=lambda opt: None):
+    def mend(check=lambda opt, path, forced: None):
         parsing.mend_options(read_options, check)
 
     return mend

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from basicsr.utils import misc, options
 
-from macr_plugin import option_file
 from macr_plugin.basicsr_compat import parsing
 from macr_plugin.errors import InputError
+from macr_plugin.options import file as option_file
 
 
 def test_auto_means_one_device(run, pretend_gpus, mend_options):
@@ -85,7 +85,7 @@ def test_output_of_a_checkout_stays_there(run, tmp_path, mend_options):
 
 
 def test_options_are_checked_before_anything_is_built(run, mend_options):
-    def refuse(opt):
+    def refuse(opt, path, forced):
         raise InputError(f"{opt['name']} refused")
 
     mend_options(refuse)

@@ -10,7 +10,7 @@ from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils.options import parse_options
 
-from macr_plugin.option_check import check_options
+from macr_plugin.options.check import check_options
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -64,9 +64,8 @@ def parse(working_folder, monkeypatch):
             opt["path"]["pretrain_network_g"] = None
         Path(path.name).write_text(yaml.safe_dump(opt, sort_keys=False))
         monkeypatch.setattr("sys.argv", ["train.py", "-opt", path.name])
-        parsed, _ = parse_options(str(working_folder), is_train)
-        check_options(parsed)
-        return parsed
+        check_options(opt)
+        return parse_options(str(working_folder), is_train)[0]
 
     return parse
 

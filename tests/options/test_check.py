@@ -9,9 +9,9 @@ import yaml
 from stock_options import STOCK_OPTIONS
 
 from macr_plugin.errors import InputError
-from macr_plugin.option_check import check_options
+from macr_plugin.options.check import check_options
 
-OPTIONS = Path(__file__).parents[1] / "options"
+OPTIONS = Path(__file__).parents[2] / "options"
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def put(opt, key, value):
     [
         ("model_type", "MultiScaleModel", "model_type: unknown model 'MultiScaleModel': did you mean MultiScaleDeblur"),
         ("network_g.type", "MARC", "network_g.type: unknown network 'MARC': did you mean MACR?"),
-        ("network_g.type", None, "network_g.type is missing: it names the network, one of "),
+        ("network_g.type", None, "network_g.type: is missing: it names the network, one of "),
         ("network_g.num_feats", 8, "network_g.num_feats: unknown option of MACR 'num_feats': did you mean num_feat?"),
         ("network_g.xyz", 8, "network_g.xyz: unknown option of MACR 'xyz': known are "),
         ("train.pixel_opt.type", "MACRLos", "train.pixel_opt.type: unknown loss 'MACRLos': did you mean MACRLoss?"),
@@ -60,7 +60,7 @@ def put(opt, key, value):
         (
             "train.scheduler",
             {"type": "CosineAnnealingRestartLR", "periods": [10, 20]},
-            "train.scheduler.periods add up to 30, fewer than train.total_iter 3153000",
+            "train.scheduler.periods: add up to 30, fewer than train.total_iter 3153000",
         ),
     ],
 )
@@ -138,9 +138,9 @@ def adversarial():
         ("train.net_d_iter", 2, "train.net_d_iter: unknown key 'net_d_iter': did you mean net_d_iters?"),
         ("train.gan_opt.gan_typ", "wgan", "train.gan_opt.gan_typ: unknown option of GANLoss 'gan_typ': did you mean"),
         ("network_d.num_fea", 8, "network_d.num_fea: unknown option of DeepDeblurDiscriminator 'num_fea'"),
-        ("network_d", None, "network_d is missing: MultiScaleDeblurGANModel trains a discriminator: see "),
-        ("train.gan_opt", None, "train.gan_opt is missing: MultiScaleDeblurGANModel trains a discriminator"),
-        ("train.optim_d", None, "train.optim_d is missing: MultiScaleDeblurGANModel trains a discriminator"),
+        ("network_d", None, "network_d: is missing: MultiScaleDeblurGANModel trains a discriminator: see "),
+        ("train.gan_opt", None, "train.gan_opt: is missing: MultiScaleDeblurGANModel trains a discriminator"),
+        ("train.optim_d", None, "train.optim_d: is missing: MultiScaleDeblurGANModel trains a discriminator"),
     ],
 )
 def test_mistakes_of_an_adversarial_training_are_named(adversarial, key, value, message):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from macr_plugin import option_file
 from macr_plugin.errors import InputError
+from macr_plugin.options import file as option_file
 
 
 @pytest.mark.parametrize(

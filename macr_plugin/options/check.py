@@ -1,0 +1,218 @@
+"""Checks an option file before anything is built, since BasicSR ignores keys that it does not know."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from macr_plugin.errors import InputError, InputErrors
+from macr_plugin.options.blocks import RUNS, PathOptions, StockRun
+from macr_plugin.options.datasets import DATASETS
+from macr_plugin.options.positions import Positions
+from macr_plugin.options.problems import (
+    NUMBER_AS_TEXT,
+    Place,
+    Problem,
+    number_as_text,
+    unknown,
+    validate,
+)
+from macr_plugin.options.rules import broken_rules, missing_files
+from macr_plugin.options.signatures import check_call, names
+
+Options = dict[str, Any]
+
+#: Keys below ``path`` with these words name files and are left alone by BasicSR; of every other it makes a folder.
+PATH_WORDS = ("pretrain_network", "strict_load", "param_key", "resume")
+OPTIMIZERS = ("Adam", "AdamW")
+SCHEDULERS = ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR")
+
+
+def check_option_file(opt: Options, path: Path, forced: Sequence[str] = ()) -> None:
+    """Check the option file of a training or test, and that the pictures that it names are there.
+
+    Args:
+        opt: What the file says, changed by ``forced``.
+        path: The file.
+        forced: Dotted keys that the command line changed.
+
+    Raises:
+        InputErrors: Every mistake, each with its file, line and column.
+    """
+    positions = Positions(path)
+    repeated = [f"{path}:{at.line}:{at.column}: {problem}" for at, problem in positions.repeated]
+    found = list(find_problems(opt)) or list(missing_files(opt))
+    lines = []
+    for problem in found:
+        at = positions.of(problem.place)
+        given = [key for key in forced if key == problem.key or problem.key.startswith(f"{key}.")]
+        lines.append((at, f"--force_yml: {problem}" if given else f"{path}:{at.line}:{at.column}: {problem}"))
+    if lines or repeated:
+        raise InputErrors([*repeated, *(line for _, line in sorted(lines))])
+
+
+def check_options(opt: Options) -> None:
+    """Check BasicSR's options as far as that is possible without the file that they come from.
+
+    Args:
+        opt: The options, as the file says them.
+
+    Raises:
+        InputErrors: Every mistake, each with its dotted key.
+    """
+    problems = [str(problem) for problem in find_problems(opt)]
+    if problems:
+        raise InputErrors(problems)
+
+
+def find_problems(opt: Options) -> Iterator[Problem]:
+    """Every mistake in the options: of types and names first, and if there is none of those, of their meaning.
+
+    For the plugin's own model classes every key is checked. For others that is so of the plugin's datasets, and of
+    what is certain: registered types, arguments of classes, numbers that YAML takes for text.
+
+    Args:
+        opt: The options, as the file says them.
+    """
+    found = list(_problems_of_blocks(opt))
+    yield from found
+    if all(problem.is_spelling for problem in found):
+        yield from broken_rules(opt)
+
+
+def check_keys(keys: Iterable[Any], known: Collection[str], prefix: str = "") -> None:
+    """Refuse keys that nothing reads.
+
+    Args:
+        keys: Keys of a block of an option file.
+        known: Those that are read.
+        prefix: Where the block stands, such as ``datasets.train.``.
+
+    Raises:
+        InputError: Naming the first unknown key, with the nearest right one.
+    """
+    for key in keys:
+        if key not in known:
+            raise InputError(f"{prefix}{key}: {unknown(key, known, 'key')}")
+
+
+def check_network(network: Options, key: str) -> None:
+    """Check that a network is registered and that its class takes the arguments given.
+
+    Args:
+        network: ``type`` and the arguments.
+        key: Where the block stands, such as ``network_g``.
+
+    Raises:
+        InputErrors: Every mistake, with the nearest right name.
+    """
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    found = check_call(network, (key,), names(ARCH_REGISTRY), ARCH_REGISTRY.get, "network")
+    problems = [str(problem) for problem in found]
+    if problems:
+        raise InputErrors(problems)
+
+
+def _problems_of_blocks(opt: Options) -> Iterator[Problem]:
+    from basicsr.utils.registry import MODEL_REGISTRY
+
+    model = opt.get("model_type")
+    if not isinstance(model, str) or model not in names(MODEL_REGISTRY):
+        yield Problem(("model_type",), unknown(model, names(MODEL_REGISTRY), "model"))
+        return
+    is_ours = model in RUNS
+    described = {key: value for key, value in opt.items() if not (is_ours and str(key).startswith("network_"))}
+    found = list(validate(RUNS[model] if is_ours else StockRun, described, ()))
+    yield from found
+    if not is_ours:
+        yield from _near_paths(opt.get("path"))
+    named = {problem.place for problem in found}
+    for problem in itertools.chain(_problems_of_datasets(opt, is_ours), _problems_of_classes(opt, is_ours)):
+        if problem.place not in named:
+            named.add(problem.place)
+            yield problem
+    for problem in _numbers_as_text(opt.get("train"), ("train",)):
+        if problem.place not in named:
+            yield problem
+
+
+def _near_paths(path: Any) -> Iterator[Problem]:
+    for key in path if isinstance(path, dict) else ():
+        near = difflib.get_close_matches(str(key), PathOptions.model_fields, n=1, cutoff=0.8)
+        if near and not any(word in str(key) for word in PATH_WORDS):
+            yield Problem(("path", key), unknown(key, PathOptions.model_fields, "key"), is_spelling=True)
+
+
+def _problems_of_datasets(opt: Options, is_ours: bool) -> Iterator[Problem]:
+    from basicsr.utils.registry import DATASET_REGISTRY
+
+    datasets = opt.get("datasets")
+    for phase, dataset in (datasets if isinstance(datasets, dict) else {}).items():
+        if not isinstance(dataset, dict):
+            continue
+        place, known = ("datasets", phase), names(DATASET_REGISTRY)
+        kind = dataset.get("type")
+        if kind is None:
+            yield Problem((*place, "type"), f"is missing: it names the dataset, one of {', '.join(sorted(known))}")
+        elif not isinstance(kind, str) or kind not in known:
+            yield Problem((*place, "type"), unknown(kind, known, "dataset"))
+        elif kind in DATASETS:
+            yield from validate(DATASETS[kind], dataset, place)
+        if is_ours and str(phase).split("_")[0] not in ("train", "val", "test"):
+            yield Problem(place, unknown(phase, ("train", "val", "test"), "phase"))
+
+
+def _problems_of_classes(opt: Options, is_ours: bool) -> Iterator[Problem]:
+    from basicsr.utils import registry
+
+    for key, block in opt.items():
+        if str(key).startswith("network_") and (is_ours or isinstance(block, dict)) and block is not None:
+            yield from _call(block, (key,), registry.ARCH_REGISTRY, "network", is_ours)
+    if is_ours and opt.get("network_g") is None:
+        yield Problem(("network_g",), "is missing: it says which network is trained or tested, such as type: MACR")
+    train = _mapping(opt.get("train"))
+    for key, block in train.items():
+        if str(key).endswith("_opt") and isinstance(block, dict):
+            yield from _call(block, ("train", key), registry.LOSS_REGISTRY, "loss", is_ours)
+    if is_ours:
+        yield from _problems_of_optimization(train)
+    for name, metric in _mapping(_mapping(opt.get("val")).get("metrics")).items():
+        yield from _call(metric, ("val", "metrics", name), registry.METRIC_REGISTRY, "metric", is_ours)
+
+
+def _problems_of_optimization(train: Options) -> Iterator[Problem]:
+    import torch
+    from basicsr.models import lr_scheduler
+
+    for key in ("optim_g", "optim_d"):
+        if isinstance(train.get(key), dict):
+            find = vars(torch.optim).__getitem__
+            yield from check_call(train[key], ("train", key), OPTIMIZERS, find, "optimizer")
+    if isinstance(train.get("scheduler"), dict):
+        yield from check_call(
+            train["scheduler"],
+            ("train", "scheduler"),
+            SCHEDULERS,
+            lambda name: getattr(lr_scheduler, name.replace("MultiStepLR", "MultiStepRestartLR")),
+            "scheduler",
+        )
+
+
+def _call(block: Any, place: Place, registry: Any, kind: str, is_complete: bool) -> Iterator[Problem]:
+    return check_call(block, place, names(registry), registry.get, kind, is_complete)
+
+
+def _mapping(value: Any) -> Options:
+    return value if isinstance(value, dict) else {}
+
+
+def _numbers_as_text(block: Any, place: Place) -> Iterator[Problem]:
+    pairs = block.items() if isinstance(block, dict) else enumerate(block) if isinstance(block, list) else ()
+    for key, value in pairs:
+        if isinstance(value, str) and NUMBER_AS_TEXT.fullmatch(value):
+            yield Problem((*place, key), number_as_text(value))
+        yield from _numbers_as_text(value, (*place, key))

@@ -1,0 +1,229 @@
+"""Mistakes made in the files that we ship: each is named with file, line, column and key, before a folder is made."""
+
+import copy
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import basicsr  # noqa: F401  registers the plugin
+import pytest
+import yaml
+
+from macr_plugin.errors import InputErrors
+from macr_plugin.options.check import check_option_file, find_problems
+
+OPTIONS = Path(__file__).parents[2] / "options"
+BASE = yaml.safe_load((OPTIONS / "macr_gopro.yml").read_text())
+GAN = yaml.safe_load((OPTIONS / "baselines" / "deepdeblur_gan_gopro.yml").read_text())
+SYNTHETIC = yaml.safe_load((OPTIONS / "macr_synthetic.yml").read_text())
+
+
+def keys_of(block, prefix=()):
+    """Places of all keys of a file."""
+    for key, value in block.items():
+        yield (*prefix, key)
+        if isinstance(value, dict):
+            yield from keys_of(value, (*prefix, key))
+
+
+def block_at(opt, place):
+    for key in place:
+        opt = opt[key]
+    return opt
+
+
+def dotted(place):
+    return ".".join(place)
+
+
+def problems_with(base, place, value):
+    opt = copy.deepcopy(base)
+    block_at(opt, place[:-1])[place[-1]] = value
+    return [str(problem) for problem in find_problems(opt)]
+
+
+def may_have_any_name(place):
+    """Metrics and networks are named by the user."""
+    return place[:2] == ("val", "metrics") and len(place) == 3
+
+
+#: Keys without which no file can be described at all.
+MISSPELT = [place for place in keys_of(BASE) if not may_have_any_name(place)]
+
+
+@pytest.mark.parametrize("place", MISSPELT, ids=dotted)
+def test_a_misspelt_key_is_named(place):
+    opt = copy.deepcopy(BASE)
+    block = block_at(opt, place[:-1])
+    wrong = place[-1] + "x"
+    block[wrong] = block.pop(place[-1])
+    named = [str(problem) for problem in find_problems(opt)]
+    assert any(line.startswith((dotted((*place[:-1], wrong)), dotted(place))) for line in named), named
+
+
+#: Values of no type that the key may have.
+WRONG = {dict: "text", list: {"a": 1}, bool: "yes please", int: "many", float: "much", str: ["a", {}]}
+#: BasicSR's metrics say nothing of the types of their arguments.
+TYPED = [place for place in keys_of(BASE) if block_at(BASE, place) is not None and place[-1] != "crop_border"]
+
+
+@pytest.mark.parametrize("place", TYPED, ids=dotted)
+def test_a_value_of_the_wrong_type_is_named(place):
+    value = block_at(BASE, place)
+    named = problems_with(BASE, place, WRONG[type(value)])
+    assert any(line.startswith(dotted(place)) for line in named), named
+
+
+@pytest.mark.parametrize(
+    ("base", "key", "value", "message"),
+    [
+        (BASE, "name", "../../evil", "name: is '../../evil': it must be the name of one folder, without / or .."),
+        (BASE, "name", "a/b", "name: is 'a/b'"),
+        (BASE, "name", "..", "name: is '..'"),
+        (BASE, "name", " ", "name: is ' '"),
+        (BASE, "scale", 4, "scale: is 4"),
+        (BASE, "num_gpu", -1, "num_gpu: is -1"),
+        (BASE, "num_gpu", "all", "num_gpu: is 'all'"),
+        (BASE, "manual_seed", -1, "manual_seed: is -1: it must be greater than or equal to 0"),
+        (
+            BASE,
+            "path.pretrain_netwrok_g",
+            "x",
+            "path.pretrain_netwrok_g: unknown key 'pretrain_netwrok_g': did you mean ",
+        ),
+        (BASE, "path.models", "x", "path.models: unknown key"),
+        (BASE, "train.total_iter", 0, "train.total_iter: is 0: it must be greater than or equal to 1"),
+        (BASE, "train.warmup_iter", -2, "train.warmup_iter: is -2"),
+        (BASE, "train.on_nonfinite", "ignore", "train.on_nonfinite: is 'ignore': it must be one of"),
+        (BASE, "logger.keep_last", 0, "logger.keep_last: is 0"),
+        (BASE, "train.ema_decay", 1, "train.ema_decay: is 1"),
+        (BASE, "train.ema_decay", "1e-4", "train.ema_decay: YAML reads 1e-4 as text: write !!float 1e-4"),
+        (BASE, "train.grad_clip_norm", 0, "train.grad_clip_norm: is 0"),
+        (BASE, "train.scale_weights", [1, 1], "train.scale_weights: has 2 weights and MACR returns 3 scale(s)"),
+        (BASE, "train.scale_weights", [0, 0, 0], "train.scale_weights: are all 0"),
+        (BASE, "train.scale_weights", [1, -1, 1], "train.scale_weights[1]: is -1"),
+        (BASE, "train.optim_g.type", "Adma", "train.optim_g.type: unknown optimizer 'Adma': did you mean Adam"),
+        (BASE, "train.optim_g.lrr", 1, "train.optim_g.lrr: unknown option of Adam 'lrr': did you mean lr?"),
+        (BASE, "train.optim_g.lr", 0, "train.optim_g.lr: is 0: it must be a number above 0"),
+        (BASE, "train.optim_g.lr", float("nan"), "train.optim_g.lr: is nan"),
+        (BASE, "train.scheduler.type", "Cosine", "train.scheduler.type: unknown scheduler 'Cosine'"),
+        (BASE, "train.scheduler.gama", 1, "train.scheduler.gama: unknown option of "),
+        (BASE, "val.val_freq", 0, "val.val_freq: is 0: it must be greater than or equal to 1"),
+        (BASE, "val.keep_best", "lpips", "val.keep_best: unknown metric of val.metrics 'lpips'"),
+        (BASE, "val.metrics.psnr.crop_boder", 4, "val.metrics.psnr.crop_boder: unknown option of calculate_psnr"),
+        (BASE, "logger.print_freq", 0, "logger.print_freq: is 0"),
+        (BASE, "logger.save_checkpoint_freq", 0, "logger.save_checkpoint_freq: is 0"),
+        (BASE, "logger.wandb.projct", "x", "logger.wandb.projct: unknown key 'projct': did you mean project?"),
+        (BASE, "dist_params.port", 0, "dist_params.port: is 0"),
+        (
+            BASE,
+            "dist_params.backend",
+            "ncll",
+            "dist_params.backend: is 'ncll': it must be one of 'nccl', 'gloo' or 'mpi'",
+        ),
+        (BASE, "datasets.train.gt_size", 2, "datasets.train.gt_size: is 2: MACR with 3 scales needs at least 4"),
+        (BASE, "datasets.train.gt_size", None, "datasets.train.gt_size: is missing"),
+        (BASE, "datasets.train.batch_size_per_gpu", 0, "datasets.train.batch_size_per_gpu: is 0"),
+        (BASE, "datasets.train.prefetch_mode", "gpu", "datasets.train.prefetch_mode: is 'gpu'"),
+        (BASE, "datasets.train.io_backend.tpye", "x", "datasets.train.io_backend.tpye: unknown key"),
+        (
+            BASE,
+            "datasets.train.io_backend.type",
+            "lmbd",
+            "datasets.train.io_backend.type: is 'lmbd': it must be one of",
+        ),
+        (
+            BASE,
+            "datasets.train.dataroot_lq",
+            "datasets/GoPro/train_sharp.lmdb",
+            "datasets.train.dataroot_lq: is the same",
+        ),
+        (BASE, "datasets.train.blur", "gamma", "datasets.train.blur: is 'gamma'"),
+        (BASE, "datasets.val.num_frames", 0, "datasets.val.num_frames: is 0"),
+        (
+            BASE,
+            "datasets.trian",
+            {"type": "DeblurPairDataset"},
+            "datasets.trian: unknown phase 'trian': did you mean train",
+        ),
+        (
+            SYNTHETIC,
+            "datasets.train.blur_extent",
+            [9, 3],
+            "datasets.train.blur_extent: is [9, 3]: write the smallest first",
+        ),
+        (SYNTHETIC, "datasets.train.sharp_share", 2, "datasets.train.sharp_share: is 2"),
+        (SYNTHETIC, "datasets.train.render_on", "gpu", "datasets.train.render_on: is 'gpu'"),
+        (GAN, "train.net_d_iters", 0, "train.net_d_iters: is 0"),
+        (GAN, "train.optim_d.lr", "1e-4", "train.optim_d.lr: YAML reads 1e-4 as text"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named(base, key, value, message):
+    named = problems_with(base, key.split("."), value)
+    assert any(line.startswith(message) for line in named), named
+
+
+@pytest.mark.parametrize(
+    "place",
+    [("datasets",), ("network_g",), ("logger",), ("train", "total_iter"), ("train", "optim_g"), ("train", "scheduler")],
+    ids=dotted,
+)
+def test_a_missing_key_is_named(place):
+    opt = copy.deepcopy(BASE)
+    del block_at(opt, place[:-1])[place[-1]]
+    named = [str(problem) for problem in find_problems(opt)]
+    assert any(line.startswith(f"{dotted(place)}: is missing") for line in named), named
+
+
+def broken_file(folder):
+    text = (OPTIONS / "macr_gopro.yml").read_text()
+    for right, wrong in {
+        "  print_freq: 200": "  print_frq: 200",
+        "  ema_decay: 0": "  ema_decay: 1e-4",
+        "manual_seed: 0": "manual_seed: 0\nmanual_seed: 1",
+    }.items():
+        assert re.search(f"^{right}", text, re.MULTILINE), right
+        text = re.sub(f"^{right}", wrong, text, count=1, flags=re.MULTILINE)
+    path = folder / "broken.yml"
+    path.write_text(text)
+    return path, text.splitlines()
+
+
+def line_of(lines, start):
+    return max(number for number, line in enumerate(lines, 1) if line.startswith(start))
+
+
+def test_all_mistakes_of_a_file_are_named_at_once_with_their_lines(tmp_path):
+    path, lines = broken_file(tmp_path)
+    with pytest.raises(InputErrors) as caught:
+        check_option_file(yaml.safe_load(path.read_text()), path)
+    assert f"{path}:{line_of(lines, 'manual_seed')}:1: manual_seed: is there twice" in str(caught.value)
+    for start, key in (("  print_frq", "logger.print_frq"), ("  ema_decay", "train.ema_decay")):
+        assert f"{path}:{line_of(lines, start)}:3: {key}: " in str(caught.value)
+
+
+def test_pictures_that_are_not_there_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = OPTIONS / "macr_gopro.yml"
+    with pytest.raises(InputErrors, match=r"datasets\.val\.dataroot_gt: datasets/GoPro/test_sharp.lmdb does not exist"):
+        check_option_file(BASE, path)
+
+
+def test_a_forced_value_is_named_as_such(tmp_path):
+    opt = copy.deepcopy(BASE)
+    opt["train"]["ema_decay"] = 3
+    with pytest.raises(InputErrors, match=r"--force_yml: train\.ema_decay: is 3"):
+        check_option_file(opt, OPTIONS / "macr_gopro.yml", ["train.ema_decay"])
+
+
+@pytest.mark.parametrize("module", ["basicsr.train", "macr_plugin.train"])
+def test_the_commands_end_with_status_2_and_leave_nothing(tmp_path, module):
+    path, _ = broken_file(tmp_path)
+    ended = subprocess.run(
+        [sys.executable, "-m", module, "-opt", path.name], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len([line for line in ended.stderr.splitlines() if "broken.yml:" in line]) == 4
+    assert [file.name for file in tmp_path.iterdir()] == ["broken.yml"]
