@@ -8,18 +8,21 @@ from collections.abc import Sequence
 from macr_plugin.benchmark.comparison import (
     Measured,
     Setting,
+    is_steady,
     measured_entries,
     pareto_front,
     protocols,
     setting_of,
     settings,
 )
-from macr_plugin.benchmark.intervals import is_separated, paired_difference, verdict_of_runs
-from macr_plugin.benchmark.results import Results
+from macr_plugin.benchmark.intervals import is_separated, paired_difference, verdict
+from macr_plugin.benchmark.results import Latency, Quality, Results
 from macr_plugin.benchmark.tables import millions
 
 # Below this the percentile bootstrap draws from a handful of combinations only.
 FEW_SCENES = 8
+# In dB: a smaller gain over the blurred pictures is not seen.
+CLEAR_GAIN = 0.1
 
 
 @dataclasses.dataclass
@@ -30,9 +33,9 @@ class Advice:
         protocol_id: Of the PSNR that it rests on.
         setting: Of the timings that it rests on; None without timings.
         nets: All that were compared, in the user's order.
-        blurred_psnr: PSNR of the blurred input by that protocol, or None if unknown.
-        pick: What to use: among the nets that the data do not separate from the best, the fastest, or without timings
-            the smallest.
+        blurred: Quality of the blurred input by that protocol, or None if unknown.
+        pick: What to use: among the nets that the data do not separate from the best and that improve the blurred
+            pictures, the fastest, or without timings the smallest.
         best: Highest PSNR.
         equals: The nets that are not separated from the best, itself left out: the interval of the paired difference
             includes 0, or both were trained here with several seeds and their runs overlap.
@@ -44,7 +47,7 @@ class Advice:
     protocol_id: str
     setting: Setting | None
     nets: list[Measured]
-    blurred_psnr: float | None
+    blurred: Quality | None
     pick: Measured
     best: Measured
     equals: list[Measured]
@@ -105,13 +108,14 @@ def advise(results: Results) -> Advice | None:
     equals = [net for net in nets if net is not best and not _is_worse(net, best)]
     timed = [(net.milliseconds, net) for net in nets if net.milliseconds is not None]
     counted = [(net.entry.parameters, net) for net in nets if net.entry.parameters is not None]
-    candidates = [best, *equals]
+    blurred = next((one for one in results.blurred_quality if one.protocol_id == ids[0]), None)
+    candidates = [best, *(net for net in equals if improves(net, blurred))]
     costs = [pair for pair in timed if pair[1] in candidates] or [pair for pair in counted if pair[1] in candidates]
     return Advice(
         protocol_id=ids[0],
         setting=setting if timed else None,
         nets=nets,
-        blurred_psnr=next((one.psnr.mean for one in results.blurred_quality if one.protocol_id == ids[0]), None),
+        blurred=blurred,
         pick=min(costs, key=lambda pair: pair[0])[1] if costs else best,
         best=best,
         equals=equals,
@@ -138,6 +142,19 @@ def answer(results: Results) -> Answer:
     return Answer(_headline(advice), _reasons(advice), _facts(advice), [*_caveats(advice, results), *failures])
 
 
+def improves(net: Measured, blurred: Quality | None) -> bool:
+    """Whether a net's pictures are better than the blurred ones by what can be seen, and separated from them.
+
+    Args:
+        net: The net.
+        blurred: Quality of the blurred pictures; None if unknown, which answers yes.
+    """
+    if blurred is None:
+        return True
+    gain = paired_difference(net.quality.frames, blurred.frames).psnr
+    return gain.mean >= CLEAR_GAIN and is_separated(gain)
+
+
 def join(names: Sequence[str]) -> str:
     """List names in a sentence."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
@@ -146,34 +163,29 @@ def join(names: Sequence[str]) -> str:
 def _is_worse(net: Measured, best: Measured) -> bool:
     """Whether the frames separate a net from the best and, of nets trained here with several seeds, the runs do too."""
     runs, best_runs = (one.entry.training.psnr if one.entry.training else [] for one in (net, best))
-    if min(len(runs), len(best_runs)) > 1 and verdict_of_runs(runs, best_runs) != "lower":
-        return False
-    return is_separated(paired_difference(net.quality.frames, best.quality.frames).psnr)
+    return verdict(paired_difference(net.quality.frames, best.quality.frames).psnr, runs, best_runs) == "lower"
 
 
 def _headline(advice: Advice) -> str:
-    if _is_useless(advice):
-        return "None of these nets improves the blurred pictures."
+    if not improves(advice.best, advice.blurred):
+        return "None of these nets clearly improves the blurred pictures."
     if len(advice.nets) == 1:
         return f"{advice.best.label} is the only net measured."
     return f"Use {advice.pick.label}."
 
 
-def _is_useless(advice: Advice) -> bool:
-    return advice.blurred_psnr is not None and advice.best.psnr <= advice.blurred_psnr
-
-
 def _reasons(advice: Advice) -> list[str]:
-    if _is_useless(advice):
+    if advice.blurred and not improves(advice.best, advice.blurred):
         after = f"after {advice.best.label}, the best net, {advice.best.psnr:.2f} dB"
-        return [f"They have {advice.blurred_psnr:.2f} dB already, and {after}."]
+        return [f"They have {advice.blurred.psnr.mean:.2f} dB already, and {after}."]
     if len(advice.nets) == 1:
         return []
     reasons = [_why_best(advice)]
-    if len(advice.front) > 1:
+    front = [net for net in advice.front if improves(net, advice.blurred)]
+    if len(front) > 1:
         others = sum(net.milliseconds is not None for net in advice.nets) > len(advice.front)
         reasons.append(
-            f"{join([net.label for net in advice.front])} are each the best at their speed"
+            f"{join([net.label for net in front])} are each the best at their speed"
             + ("; every other net is neither faster nor better than one of these." if others else ".")
         )
     return reasons
@@ -190,16 +202,23 @@ def _why_best(advice: Advice) -> str:
     if pick is best:
         return (
             f"{best.label} has the highest PSNR, {best.psnr:.2f} dB, though not separated from that of "
-            f"{join([net.label for net in advice.equals])}; of these nets it is {_cheapest(advice)}."
+            f"{join([net.label for net in advice.equals])}{_cost_of_pick(advice, '; it is')}."
         )
     return (
         f"{best.label} has the highest PSNR, {best.psnr:.2f} dB, but {pick.label} with {pick.psnr:.2f} dB is not "
-        f"separated from it and is {_cheapest(advice)} of the nets for which that holds."
+        f"separated from it{_cost_of_pick(advice, ' and is')}."
     )
 
 
-def _cheapest(advice: Advice) -> str:
-    return "the fastest" if advice.pick.milliseconds is not None else "the smallest"
+def _cost_of_pick(advice: Advice, start: str) -> str:
+    """Compare the pick with the nets that might have been picked; ``the fastest`` is said of one net only."""
+    pick, others = advice.pick, [net for net in (advice.best, *advice.equals) if net is not advice.pick]
+    by_time = pick.milliseconds is not None
+    if pick is (advice.fastest if by_time else advice.smallest):
+        return f"{start} {'the fastest' if by_time else 'the smallest'}"
+    costs = [net.milliseconds if by_time else net.entry.parameters for net in others]
+    dearer = [net.label for net, cost in zip(others, costs, strict=True) if cost is not None]
+    return f"{start} {'as fast as' if by_time else 'as small as'} {join(dearer)}, or more so" if dearer else ""
 
 
 def _facts(advice: Advice) -> list[Fact]:
@@ -220,7 +239,8 @@ def _caveats(advice: Advice, results: Results) -> list[str]:
     trained = [net for net in advice.nets if net.entry.training]
     untrained = [net.label for net in advice.nets if not net.entry.training and not net.entry.weights]
     elsewhere = [entry.label for entry in results.entries if entry.quality and entry.label not in labels]
-    untimed = [net.label for net in advice.nets if net.milliseconds is None]
+    unsteady = {net.label: timings for net in advice.nets if (timings := _unsteady(net, results))}
+    untimed = [net.label for net in advice.nets if net.milliseconds is None and net.label not in unsteady]
     if untrained:
         caveats.append(f"{join(untrained)}: no weights were loaded, so PSNR says nothing about the architecture.")
     if trained:
@@ -235,10 +255,22 @@ def _caveats(advice: Advice, results: Results) -> list[str]:
         caveats.append(f"Only {len(scenes)} scenes: intervals over so few are too narrow to be relied on.")
     if elsewhere:
         caveats.append(f"{join(elsewhere)}: measured by another protocol, therefore not compared here.")
+    caveats += [
+        f"{label}: its passes took from {timing.p10_ms:.0f} to {timing.p90_ms:.0f} ms in {timing.dtype}, {timing.mode} "
+        "(p10 to p90). The machine was busy: this timing is not compared, measure it again."
+        for label, timings in unsteady.items()
+        for timing in timings
+    ]
     caveats += _faster_elsewhere(advice)
     if untimed and advice.setting:
         caveats.append(f"{join(untimed)}: not timed at the precision of the quality measurement on {advice.setting}.")
     return caveats
+
+
+def _unsteady(net: Measured, results: Results) -> list[Latency]:
+    """Timings of a net in the setting that is compared whose passes differ too much."""
+    setting = next(iter(settings(results)), None)
+    return [one for one in net.entry.latencies if setting_of(one) == setting and not is_steady(one)]
 
 
 def _faster_elsewhere(advice: Advice) -> list[str]:
@@ -247,7 +279,7 @@ def _faster_elsewhere(advice: Advice) -> list[str]:
         (latency.median_ms, net.label, latency)
         for net in advice.nets
         for latency in net.entry.latencies
-        if latency.median_ms is not None and setting_of(latency) == advice.setting
+        if latency.median_ms is not None and setting_of(latency) == advice.setting and is_steady(latency)
     ]
     if not timed:
         return []

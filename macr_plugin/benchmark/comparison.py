@@ -8,6 +8,9 @@ from collections.abc import Sequence
 
 from macr_plugin.benchmark.results import EntryResult, Latency, Quality, Results
 
+#: Above this ratio of the ninetieth to the tenth percentile, a median says more about the machine than about the net.
+STEADY_SPREAD = 1.5
+
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
@@ -37,7 +40,7 @@ class Measured:
     Attributes:
         entry: The entry.
         quality: Its quality.
-        latency: Its fastest timing at the precision that the quality was measured with, or None.
+        latency: Its fastest steady timing at the precision that the quality was measured with, or None.
     """
 
     entry: EntryResult
@@ -114,10 +117,18 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return sorted((i for i, point in enumerate(points) if not beaten(*point)), key=lambda i: points[i])
 
 
+def is_steady(latency: Latency) -> bool:
+    """Whether the passes of a timing took about equally long, so that its median may be compared with others."""
+    if latency.p10_ms is None or latency.p90_ms is None:
+        return True
+    return latency.p90_ms <= STEADY_SPREAD * latency.p10_ms
+
+
 def _fastest_timing(entry: EntryResult, setting: Setting | None) -> Latency | None:
     timed = [
         (latency.median_ms, latency)
         for latency in entry.latencies
         if latency.median_ms is not None and setting_of(latency) == setting and latency.dtype == entry.precision
+        if is_steady(latency)
     ]
     return min(timed, key=lambda pair: pair[0])[1] if timed else None

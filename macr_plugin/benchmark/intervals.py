@@ -79,3 +79,21 @@ def verdict_of_runs(psnr: Sequence[float], first: Sequence[float]) -> str:
         if max(psnr) < min(first):
             return "lower"
     return "not separated"
+
+
+def verdict(difference: Interval | None, psnr: Sequence[float] = (), first: Sequence[float] = ()) -> str:
+    """Say whether an entry is better than another, with one word for all tables and texts.
+
+    Args:
+        difference: Paired difference over the frames, None if it is not known.
+        psnr: Mean PSNR after each run of the entry, where it was trained here.
+        first: Likewise of the other entry.
+
+    Returns:
+        ``higher`` or ``lower`` if the interval of the difference excludes 0 and, where both have several runs, these
+        are apart in the same direction; else ``not separated``.
+    """
+    said = [verdict_of_runs(psnr, first)] if min(len(psnr), len(first)) > 1 or difference is None else []
+    if difference is not None:
+        said.append("higher" if difference.low > 0 else "lower" if difference.high < 0 else "not separated")
+    return said[0] if len(set(said)) == 1 else "not separated"

@@ -143,7 +143,8 @@ class Training:
         batch: Pictures in a step.
         seeds: One run for each.
         psnr: Mean PSNR after each run in dB, in the order of the seeds.
-        verdict: Against the first entry: ``higher``, ``lower`` or ``not separated``; None for the first entry.
+        verdict: Against the first entry: ``higher``, ``lower`` or ``not separated``; None for the first entry, and
+            where one of the two has a single run.
     """
 
     iterations: int

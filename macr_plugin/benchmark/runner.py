@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from macr_plugin.benchmark.cost import count_macs, count_parameters, measure_latencies, one_sentence
-from macr_plugin.benchmark.intervals import paired_difference, verdict_of_runs
+from macr_plugin.benchmark.intervals import paired_difference, verdict
 from macr_plugin.benchmark.networks import build_restorer, describe_inference
 from macr_plugin.benchmark.options import INCLUDED, Benchmark, Entry, file_name, read_benchmark
 from macr_plugin.benchmark.quality import (
@@ -313,17 +313,30 @@ def compare_with_first(entries: Sequence[EntryResult]) -> None:
         entries: Changed in place.
     """
     first_quality: dict[str, Quality] = {}
-    first_training: Training | None = None
+    first_trained: tuple[Training, Quality | None] | None = None
     for entry in entries:
         if entry.quality is not None:
             first = first_quality.setdefault(entry.quality.protocol_id, entry.quality)
             if first is not entry.quality:
                 entry.quality.versus_first = paired_difference(entry.quality.frames, first.frames)
         if entry.training is not None and entry.training.psnr:
-            if first_training is None:
-                first_training = entry.training
+            if first_trained is None:
+                first_trained = entry.training, entry.quality
             else:
-                entry.training.verdict = verdict_of_runs(entry.training.psnr, first_training.psnr)
+                first_runs, first_frames = first_trained
+                entry.training.verdict = _verdict_of_runs_and_frames(
+                    entry.training, first_runs, (entry.quality, first_frames)
+                )
+
+
+def _verdict_of_runs_and_frames(training: Training, first: Training, qualities: Sequence[Quality | None]) -> str | None:
+    """Verdict that the runs and the frames of two trained entries agree on; None where one has a single run."""
+    if min(len(training.psnr), len(first.psnr)) < 2:
+        return None
+    measured = [quality for quality in qualities if quality is not None]
+    is_comparable = len(measured) == 2 and measured[0].protocol_id == measured[1].protocol_id
+    difference = paired_difference(measured[0].frames, measured[1].frames).psnr if is_comparable else None
+    return verdict(difference, training.psnr, first.psnr)
 
 
 def _stamp(path: str | Path) -> list[object]:

@@ -7,10 +7,10 @@ import dataclasses
 import io
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from macr_plugin.benchmark.comparison import Setting, protocols, setting_of, settings
-from macr_plugin.benchmark.intervals import is_separated
+from macr_plugin.benchmark.comparison import Setting, is_steady, protocols, setting_of, settings
+from macr_plugin.benchmark.intervals import verdict
 from macr_plugin.benchmark.results import (
     Complexity,
     EntryResult,
@@ -28,6 +28,7 @@ Row = dict[str, "Cell"]
 
 BLURRED = "blurred input"
 PSNR_DIGITS, SSIM_DIGITS, TIME_DIGITS = 2, 4, 2
+UNSTEADY = "the passes differ too much to be compared: the machine was busy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,13 +148,6 @@ def format_interval(interval: Interval | None, digits: int = PSNR_DIGITS, sign: 
     return "" if interval is None else f"{interval.low:{sign}.{digits}f} to {interval.high:{sign}.{digits}f}"
 
 
-def verdict(difference: Interval) -> str:
-    """Say whether a paired difference is ``higher``, ``lower`` or ``not separated``: its interval includes 0."""
-    if not is_separated(difference):
-        return "not separated"
-    return "higher" if difference.low > 0 else "lower"
-
-
 def giga(count: int) -> str:
     """Write a number of operations in thousand millions."""
     return f"{count / 1e9:.1f}" if count >= 1e9 else f"{count / 1e9:.3f}"
@@ -174,24 +168,24 @@ def describe_weights(entry: EntryResult) -> str:
 def _quality_table(results: Results, protocol_id: str) -> Table:
     entries = [(entry, entry.quality) for entry in results.entries if entry.quality]
     entries = [(entry, quality) for entry, quality in entries if quality.protocol_id == protocol_id]
-    first = entries[0][0].label
     blurred = next((quality for quality in results.blurred_quality if quality.protocol_id == protocol_id), None)
-    rows = [_quality_row(BLURRED, None, blurred, first)] if blurred else []
-    rows += [_quality_row(entry.label, entry, quality, first) for entry, quality in entries]
+    rows = [_quality_row(BLURRED, None, blurred, entries[0][0])] if blurred else []
+    rows += [_quality_row(entry.label, entry, quality, entries[0][0]) for entry, quality in entries]
     number = len(entries[0][1].frames)
     note = (
         f"Means over {number} frames of {results.dataset}, with 95 % bootstrap intervals over scenes. "
-        "Differences are paired, frame by frame; not separated: the interval includes 0. SSIM is taken per channel, "
+        "Differences are paired, frame by frame; not separated: the interval includes 0, or the runs of nets trained "
+        "here with several seeds overlap. SSIM is taken per channel, "
         "SSIM 3D with the window over the channels too. Published figures follow the protocols of their papers."
     )
     return Table("quality", f"quality_{file_stem(protocol_id)}", f"Quality by {protocol_id}", note, rows)
 
 
-def _quality_row(label: str, entry: EntryResult | None, quality: Quality, first: str) -> Row:
+def _quality_row(label: str, entry: EntryResult | None, quality: Quality, first: EntryResult) -> Row:
     return {
         "Net": _text("label", label),
         **_interval_cells("PSNR (dB)", "95 % interval", "psnr_db", quality.psnr, PSNR_DIGITS),
-        **_difference_cells(quality.versus_first, first),
+        **_difference_cells(quality.versus_first, first.label, _runs(entry), _runs(first)),
         "SSIM": _interval_cell("ssim", quality.ssim, SSIM_DIGITS),
         "SSIM 3D": _interval_cell("ssim_3d", quality.ssim_3d, SSIM_DIGITS),
         "Precision": _text("precision", entry.precision if entry else None),
@@ -202,12 +196,18 @@ def _quality_row(label: str, entry: EntryResult | None, quality: Quality, first:
     }
 
 
-def _difference_cells(difference: PairedDifference | None, first: str) -> Row:
+def _runs(entry: EntryResult | None) -> list[float]:
+    return entry.training.psnr if entry and entry.training else []
+
+
+def _difference_cells(
+    difference: PairedDifference | None, first: str, runs: Sequence[float], first_runs: Sequence[float]
+) -> Row:
     psnr = difference.psnr if difference else None
     counts = [difference.wins, difference.losses, difference.ties] if difference else [None] * 3
     return {
         **_interval_cells(f"Minus {first} (dB)", "Its 95 % interval", "difference_db", psnr, PSNR_DIGITS, "+"),
-        "Verdict": _text("verdict", verdict(psnr) if psnr else None),
+        "Verdict": _text("verdict", verdict(psnr, runs, first_runs) if psnr else None),
         "Wins, losses, ties": Cell(
             ", ".join(map(str, counts)) if difference else "",
             dict(zip(("wins", "losses", "ties"), counts, strict=True)),
@@ -251,7 +251,7 @@ def _cost_row(entry: EntryResult, latency: Latency) -> Row:
         "Parameters (M)": _count("parameters", entry.parameters, millions),
         "GMACs a picture": _count("macs", macs[0] if macs else None, giga),
         "Passes": _count("runs", latency.runs, str),
-        "Error": _text("error", latency.error),
+        "Error": _text("error", latency.error or (None if is_steady(latency) else UNSTEADY)),
     }
 
 
@@ -283,7 +283,7 @@ def _training_table(results: Results, protocol_id: str | None) -> Table:
     ]
     note = (
         "Trained from scratch on the same data. Not separated: the difference to the first net lies within the spread "
-        "of the seeds."
+        "of the seeds, or the frames do not show it. No verdict without several seeds."
     )
     heading, name = "Training from scratch", "training"
     if protocol_id:
