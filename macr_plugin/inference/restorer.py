@@ -15,7 +15,7 @@ from macr_plugin.archs.padding import crop_to_size, pad_to_multiple
 from macr_plugin.archs.tiling import Tile, restore_in_tiles
 from macr_plugin.errors import InputError
 from macr_plugin.models.acceleration import allow_tf32
-from macr_plugin.models.multiscale_model import finest_first
+from macr_plugin.models.network_output import finest_first
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections import OrderedDict
@@ -42,6 +41,7 @@ from macr_plugin.models.checkpoints import (
     save_atomically,
 )
 from macr_plugin.models.divergence import STOP, DivergenceWatch, refuse_nonfinite_weights
+from macr_plugin.models.network_output import count_scales, finest_first, restore_pyramid
 from macr_plugin.models.validation import Measurement, Validator, share_buffers
 from macr_plugin.models.validation_curve import ValidationCurve
 from macr_plugin.weights.checkpoint import read_checkpoint
@@ -88,6 +88,7 @@ class MultiScaleDeblurModel(SRModel):
             if self.acceleration.precision in ("fp32", "tf32"):
                 allow_tf32(self.acceleration.precision == "tf32")
         super().__init__(opt)
+        self.check_network_output()
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Take a network to the device, wrapped for data parallel training unless the step averages its gradients."""
@@ -152,7 +153,7 @@ class MultiScaleDeblurModel(SRModel):
             self.device, Path(self.opt["path"]["models"]).parent, self.opt["train"].get("on_nonfinite", STOP)
         )
         if self.opt["rank"] == 0:
-            for folder in ("models", "training_states"):
+            for folder in {"models", "training_states"} & self.opt["path"].keys():
                 remove_unfinished(Path(self.opt["path"][folder]))
         self.validation_curves: dict[str, ValidationCurve] = {}
         self.training_began = time.monotonic()
@@ -169,6 +170,28 @@ class MultiScaleDeblurModel(SRModel):
             processes=self.opt["world_size"] if self.opt["dist"] and self.acceleration.averages_gradients else 1,
             skips_nonfinite=self.watch.skips,
         )
+
+    def check_network_output(self) -> None:
+        """Refuse a network that returns anything but pictures, or other scales than ``train.scale_weights`` weighs.
+
+        Raises:
+            InputError: Saying what it returns.
+        """
+        crop_size = self.opt.get("datasets", {}).get("train", {}).get("gt_size")
+        net = self.get_bare_model(self.net_g)
+        num_scales = count_scales(net, self.opt["network_g"]["type"], self.is_train, self.device, crop_size)
+        if self.is_train and num_scales is not None:
+            self._weights_of_scales(num_scales)
+
+    def _weights_of_scales(self, num_scales: int) -> Sequence[float]:
+        """Weight of each scale's loss, finest first."""
+        weights = self.scale_weights if self.scale_weights is not None else [1.0] * num_scales
+        if len(weights) != num_scales:
+            raise InputError(
+                f"train.scale_weights has {len(weights)} weights and the network {self.opt['network_g']['type']} "
+                f"returns {num_scales} scale(s): give one weight for each, finest first"
+            )
+        return weights
 
     def setup_optimizers(self) -> None:
         """Build the optimizers, and let them run as the acceleration needs."""
@@ -262,12 +285,7 @@ class MultiScaleDeblurModel(SRModel):
                 f"network_g {self.opt['network_g']['type']} returns pictures of shape {tuple(pyramid[0].shape)} for "
                 f"sharp ones of {tuple(sharp.shape)}: a network that deblurs keeps the size"
             )
-        weights = self.scale_weights if self.scale_weights is not None else [1.0] * len(pyramid)
-        if len(weights) != len(pyramid):
-            raise InputError(
-                f"train.scale_weights has {len(weights)} weights and the network {self.opt['network_g']['type']} "
-                f"returns {len(pyramid)} scale(s): give one weight for each, finest first"
-            )
+        weights = self._weights_of_scales(len(pyramid))
         losses: OrderedDict[str, Tensor] = OrderedDict()
         total = sharp.new_zeros(())
         if self.cri_pix:
@@ -544,27 +562,6 @@ class MultiScaleDeblurModel(SRModel):
             "best": getattr(self, "best_metric_results", {}),
         }
         save_atomically(state, Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
-
-
-def restore_pyramid(net: nn.Module, bare_net: nn.Module, blurred: Tensor) -> list[Tensor]:
-    """Restore a batch at every scale that a network offers.
-
-    Args:
-        net: The network, perhaps wrapped for data parallel training.
-        bare_net: The same network without its wrapper.
-        blurred: Shape (N, 3, H, W), RGB in [0, 1].
-
-    Returns:
-        Restored pictures, finest first; one only if the network has no scales.
-    """
-    takes_all_scales = "all_scales" in inspect.signature(bare_net.forward).parameters
-    output = net(blurred, all_scales=True) if takes_all_scales else net(blurred)
-    return [output] if isinstance(output, Tensor) else finest_first(output)
-
-
-def finest_first(pyramid: Iterable[Tensor]) -> list[Tensor]:
-    """Sort the pictures of a pyramid by size, largest first: networks differ in the order they return."""
-    return sorted(pyramid, key=lambda picture: picture.shape[-2] * picture.shape[-1], reverse=True)
 
 
 def mean_values(values: Sequence[Mapping[str, float]]) -> dict[str, float]:

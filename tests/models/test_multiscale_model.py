@@ -19,7 +19,7 @@ from macr_plugin.archs.pyramid import resize
 from macr_plugin.errors import InputError
 from macr_plugin.models import multiscale_model
 from macr_plugin.models.acceleration import Acceleration
-from macr_plugin.models.multiscale_model import finest_first, restore_pyramid
+from macr_plugin.models.network_output import finest_first, restore_pyramid
 
 
 class OnePicture(nn.Module):
@@ -136,11 +136,9 @@ def test_bytes_become_float_on_a_gpu():
     assert prefetcher.next() is None
 
 
-def test_wrong_number_of_scale_weights(build, batch):
-    model = build({"type": "OnePicture"}, scale_weights=[1, 1, 1])
-    model.feed_data(batch)
+def test_wrong_number_of_scale_weights(build):
     with pytest.raises(InputError, match=r"train.scale_weights has 3 weights and the network OnePicture returns 1 "):
-        model.optimize_parameters(1)
+        build({"type": "OnePicture"}, scale_weights=[1, 1, 1])
     with pytest.raises(InputError, match=r"train.scale_weights are all 0"):
         build(scale_weights=[0, 0, 0])
 
