@@ -44,7 +44,8 @@ class DeblurPairDataset(torch.utils.data.Dataset):
         opt: Options of the dataset, left unchanged.
 
             * ``phase``: ``train`` for random crops, anything else for whole pictures.
-            * ``io_backend``: see above.
+            * ``io_backend``: see above; with ``verify: true`` the bands of an uncompressed LMDB are compared with their
+              checksums.
             * ``dataroot_lq``, ``dataroot_gt``: LMDBs or folders of the blurred and the sharp pictures.
             * ``dataroot``: folder of a split in the GoPro layout.
             * ``blur``: ``blur`` or ``blur_gamma``; goes with ``dataroot``. Default: ``blur``.
@@ -141,7 +142,8 @@ class DeblurPairDataset(torch.utils.data.Dataset):
 
     def _open_lmdbs(self, backend: str) -> None:
         blur, sharp = self._folder("dataroot_lq"), self._folder("dataroot_gt")
-        self._blur, self._sharp = open_lmdb(blur, backend), open_lmdb(sharp, backend)
+        verify = bool(self.opt["io_backend"].get("verify"))
+        self._blur, self._sharp = (open_lmdb(folder, backend, verify) for folder in (blur, sharp))
         blur_sizes, sharp_sizes = read_sizes(blur), read_sizes(sharp)
         self.keys = self._choose(_match_keys(blur, set(blur_sizes), sharp, set(sharp_sizes)))
         for key in self.keys:

@@ -7,8 +7,9 @@ and ``storage.json``, which says how the pictures are stored:
   what stands before the first dot as the key; keys with dots, which its own tool writes, are read here too.
 * ``uncompressed``: a picture is cut into bands of ``rows_per_band`` rows, the last of which may be shorter. Each value
   is a band, uint8 RGB, row after row, rows x width x 3 bytes, under the key ``scene/frame.0000`` and so on; no picture
-  has a dot in its key. The line is ``scene/frame.raw (height,width,3) uncompressed``. LMDB gives a value whole or not
-  at all, so that a reader that wants a crop reads the bands that the crop touches.
+  has a dot in its key. Under ``scene/frame.crc`` stand the CRC-32 of its bands, four bytes each, little-endian; LMDBs
+  of earlier versions have none. The line is ``scene/frame.raw (height,width,3) uncompressed``. LMDB gives a value whole
+  or not at all, so that a reader that wants a crop reads the bands that the crop touches.
 
 LMDBs of other programs have no ``storage.json`` and hold PNG files.
 """
@@ -20,6 +21,8 @@ import json
 import os
 import re
 import shutil
+import struct
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -56,11 +59,13 @@ class Storage:
         blur: Which blurred version of GoPro it holds, ``blur`` or ``blur_gamma``; None for sharp pictures, other data
             sets and LMDBs that do not say.
         rows_per_band: Rows of a picture in one value of an uncompressed LMDB.
+        checksums: Whether an uncompressed LMDB has a checksum of each band.
     """
 
     storage: Encoding = "png"
     blur: str | None = None
     rows_per_band: int = ROWS_PER_BAND
+    checksums: bool = True
 
     def describe(self) -> dict[str, Any]:
         """Describe the storage as ``storage.json`` does.
@@ -70,7 +75,7 @@ class Storage:
         """
         described = asdict(self)
         if self.storage == "png":
-            del described["rows_per_band"]
+            del described["rows_per_band"], described["checksums"]
         return described
 
 
@@ -206,8 +211,11 @@ def picture_entries(key: str, picture: np.ndarray, storage: Storage, file: bytes
     if storage.storage == "png":
         return [(key, file if file.startswith(PNG_SIGNATURE) else encode_png(picture))]
     pixels, rows = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), storage.rows_per_band
-    starts = range(0, len(pixels), rows)
-    return [(band_key(key, number), pixels[top : top + rows].tobytes()) for number, top in enumerate(starts)]
+    bands = [pixels[top : top + rows].tobytes() for top in range(0, len(pixels), rows)]
+    entries = [(band_key(key, number), band) for number, band in enumerate(bands)]
+    if storage.checksums:
+        entries.append((checksums_key(key), struct.pack(f"<{len(bands)}I", *map(zlib.crc32, bands))))
+    return entries
 
 
 def band_key(key: str, number: int) -> str:
@@ -221,6 +229,18 @@ def band_key(key: str, number: int) -> str:
         The key of its value.
     """
     return f"{key}.{number:04d}"
+
+
+def checksums_key(key: str) -> str:
+    """Name the checksums of an uncompressed picture.
+
+    Args:
+        key: Key of the picture.
+
+    Returns:
+        The key of their value.
+    """
+    return f"{key}.crc"
 
 
 def meta_line(key: str, size: tuple[int, int], encoding: Encoding) -> str:
@@ -361,7 +381,8 @@ def read_storage(path: Path) -> Storage:
         content = json.loads(file.read_text())
         storage = Storage(content["storage"], content.get("blur"))
         if storage.storage == "uncompressed":
-            storage = replace(storage, rows_per_band=int(content["rows_per_band"]))
+            checksums = bool(content.get("checksums", False))
+            storage = replace(storage, rows_per_band=int(content["rows_per_band"]), checksums=checksums)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{file} cannot be read: recreate {path.name} with `macr prepare`") from error
     if storage.storage not in get_args(Encoding):

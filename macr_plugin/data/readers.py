@@ -6,7 +6,9 @@ an uncompressed picture is read only then, and only the bands of rows that hold 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import struct
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +16,7 @@ import lmdb
 import numpy as np
 
 from macr_plugin.data.gopro import decode_picture, read_picture
-from macr_plugin.data.lmdb import DATA_FILE, Encoding, band_key, read_sizes, read_storage
+from macr_plugin.data.lmdb import DATA_FILE, Encoding, band_key, checksums_key, read_sizes, read_storage
 from macr_plugin.data.lmdb_environments import lmdb_environments
 from macr_plugin.errors import InputError
 
@@ -142,18 +144,24 @@ class UncompressedLmdbReader(LmdbFolder):
 
     Args:
         path: The LMDB folder.
+        verify: Compare every band that is read with its checksum.
 
     Raises:
-        InputError: ``data.mdb`` cannot be opened, or holds more or fewer bands than ``meta_info.txt`` says.
+        InputError: ``data.mdb`` cannot be opened, holds more or fewer bands than ``meta_info.txt`` says, or has no
+            checksums to verify.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, verify: bool = False) -> None:
         super().__init__(path)
         self._sizes = read_sizes(path)
-        self._rows_per_band = read_storage(path).rows_per_band
+        storage = read_storage(path)
+        self._rows_per_band = storage.rows_per_band
+        self._verify = verify
+        if verify and not storage.checksums:
+            raise InputError(f"{path} has no checksums: prepare it again with --force, or set io_backend.verify: false")
         expected = sum(-(-height // self._rows_per_band) for height, _ in self._sizes.values())
         try:
-            stored = lmdb_environments().count(str(path), **READING)
+            stored = lmdb_environments().count(str(path), **READING) - storage.checksums * len(self._sizes)
         except lmdb.Error as error:
             raise InputError(f"{path} cannot be read ({error}): recreate the LMDB") from error
         if stored != expected:
@@ -171,7 +179,7 @@ class UncompressedLmdbReader(LmdbFolder):
         Returns:
             The picture.
         """
-        return StoredFrame(self, key, (*self._sizes[key], 3), self._rows_per_band)
+        return StoredFrame(self, key, (*self._sizes[key], 3), self._rows_per_band, self._verify)
 
 
 class StoredFrame:
@@ -182,13 +190,17 @@ class StoredFrame:
         key: Key of the picture.
         shape: Its height, width and 3.
         rows_per_band: Its rows in one value.
+        verify: Compare every band that is read with its checksum.
     """
 
-    def __init__(self, folder: LmdbFolder, key: str, shape: tuple[int, int, int], rows_per_band: int) -> None:
+    def __init__(
+        self, folder: LmdbFolder, key: str, shape: tuple[int, int, int], rows_per_band: int, verify: bool = False
+    ) -> None:
         self.shape = shape
         self._folder = folder
         self._key = key
         self._rows_per_band = rows_per_band
+        self._verify = verify
 
     def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
         """Read a part of the picture, and nothing of the bands that it does not touch.
@@ -200,15 +212,20 @@ class StoredFrame:
             uint8 array of shape (rows, columns, 3), RGB.
 
         Raises:
-            InputError: A band is missing or has another size than ``meta_info.txt`` says, or ``data.mdb`` cannot be
-                read.
+            InputError: A band is missing, has another size than ``meta_info.txt`` says or, if that is verified, other
+                content than its checksum says, or ``data.mdb`` cannot be read.
         """
         rows, columns = part
         top, bottom, _ = rows.indices(self.shape[0])
         bands = range(top // self._rows_per_band, -(-bottom // self._rows_per_band))
         keys = [band_key(self._key, number) for number in bands]
+        if self._verify:
+            keys.append(checksums_key(self._key))
         try:
             with lmdb_environments().values(str(self._folder.path), keys, **READING) as values:
+                if self._verify:
+                    checksums = values.pop()
+                    self._check(bands, values, checksums)
                 # Copied in here, where the values are valid: the wanted columns only.
                 pixels = [self._pixels(number, value)[:, columns] for number, value in zip(bands, values, strict=True)]
                 joined = np.concatenate(pixels)
@@ -216,6 +233,15 @@ class StoredFrame:
             raise InputError(f"{self._folder.name(self._key)} cannot be read ({error}): recreate the LMDB") from error
         skipped = top - bands.start * self._rows_per_band
         return joined[skipped : skipped + bottom - top]
+
+    def _check(self, bands: range, values: Sequence[memoryview | None], checksums: memoryview | None) -> None:
+        """Compare bands with their checksums; one that is missing is left to what reads it."""
+        for number, value in zip(bands, values, strict=False):
+            if value is None:
+                continue
+            if not checksums or zlib.crc32(value) != struct.unpack_from("<I", checksums, 4 * number)[0]:
+                name = self._folder.name(band_key(self._key, number))
+                raise InputError(f"{name} is damaged: its checksum is another one: recreate the LMDB")
 
     def _pixels(self, number: int, value: memoryview | None) -> np.ndarray:
         name = self._folder.name(band_key(self._key, number))
@@ -273,12 +299,13 @@ class CachedReader:
         return self._pictures[key]
 
 
-def open_lmdb(path: Path, backend: str) -> LmdbReader | UncompressedLmdbReader:
+def open_lmdb(path: Path, backend: str, verify: bool = False) -> LmdbReader | UncompressedLmdbReader:
     """Choose the reader of an LMDB.
 
     Args:
         path: The LMDB folder.
         backend: ``lmdb`` or ``uncompressed_lmdb``, as the option file calls what it wants to read.
+        verify: Compare what is read from uncompressed pictures with their checksums; PNG files have their own.
 
     Returns:
         The reader.
@@ -293,4 +320,4 @@ def open_lmdb(path: Path, backend: str) -> LmdbReader | UncompressedLmdbReader:
             f"{path} holds {encoding} pictures and io_backend has type {backend}: set type: {right}, or name an LMDB "
             f"of {ENCODINGS[backend]} pictures"
         )
-    return LmdbReader(path) if encoding == "png" else UncompressedLmdbReader(path)
+    return LmdbReader(path) if encoding == "png" else UncompressedLmdbReader(path, verify)

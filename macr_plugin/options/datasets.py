@@ -16,6 +16,7 @@ class BackendOptions(Block):
     """Block ``io_backend``."""
 
     type: Literal["disk", "lmdb", "uncompressed_lmdb"] = Field(description="folders, or LMDBs of either kind")
+    verify: bool = Field(False, description="compare what is read from an uncompressed LMDB with its checksums")
 
 
 class DatasetOptions(Block):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 
 import cv2
 import lmdb
@@ -81,7 +82,9 @@ def test_uncompressed_frames_are_bands_of_raw_rgb_rows(tmp_path):
         "a.0000": rows[:32].tobytes(),
         "a.0001": rows[32:64].tobytes(),
         "a.0002": rows[64:].tobytes(),
+        "a.crc": b"".join(zlib.crc32(rows[top : top + 32].tobytes()).to_bytes(4, "little") for top in (0, 32, 64)),
         "s/1.0000": noise(1, 8, 9)[..., ::-1].tobytes(),
+        "s/1.crc": zlib.crc32(noise(1, 8, 9)[..., ::-1].tobytes()).to_bytes(4, "little"),
     }
     text = (tmp_path / "x.lmdb/meta_info.txt").read_text()
     assert text == "s/1.raw (8,9,3) uncompressed\na.raw (70,30,3) uncompressed\n"
@@ -89,12 +92,12 @@ def test_uncompressed_frames_are_bands_of_raw_rgb_rows(tmp_path):
     assert read_sizes(tmp_path / "x.lmdb") == {"s/1": (8, 9), "a": (70, 30)}
     assert read_storage(tmp_path / "x.lmdb") == Storage("uncompressed", "blur_gamma")
     described = json.loads((tmp_path / "x.lmdb/storage.json").read_text())
-    assert described == {"storage": "uncompressed", "blur": "blur_gamma", "rows_per_band": 32}
+    assert described == {"storage": "uncompressed", "blur": "blur_gamma", "rows_per_band": 32, "checksums": True}
 
 
 def test_number_of_rows_comes_from_the_lmdb(tmp_path):
     write_image_lmdb(tmp_path / "x.lmdb", [("a", encode_png(noise()))], Storage("uncompressed", rows_per_band=7))
-    assert [len(value) for value in stored(tmp_path / "x.lmdb").values()] == [630, 630, 540]
+    assert [len(value) for value in stored(tmp_path / "x.lmdb").values()] == [630, 630, 540, 12]
     assert read_storage(tmp_path / "x.lmdb").rows_per_band == 7
 
 

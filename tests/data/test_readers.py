@@ -1,5 +1,6 @@
 """Parts of uncompressed pictures; the datasets' tests read whole pairs with every reader."""
 
+import json
 import pickle
 
 import lmdb
@@ -107,3 +108,33 @@ def test_reader_that_has_read_can_be_pickled(write):
     reader = UncompressedLmdbReader(write(70))
     expected = reader.read("s/1")[:, :]
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(reader)).read("s/1")[:, :], expected)
+
+
+def flip_a_bit(path, key, position=5):
+    with lmdb.open(str(path), lock=False) as database, database.begin() as transaction:
+        value = bytearray(transaction.get(key.encode()))
+    value[position] ^= 16
+    change_values(path, {key: bytes(value)})
+
+
+@pytest.mark.parametrize("key", ["s/2.0001", "s/2.crc"])
+def test_a_flipped_bit_is_found_where_it_is_asked_for(write, key):
+    path = write(70)
+    flip_a_bit(path, key)
+    assert UncompressedLmdbReader(path).read("s/2")[:, :].shape == (70, 9, 3)
+    frame = UncompressedLmdbReader(path, verify=True).read("s/2")
+    np.testing.assert_array_equal(frame[64:, :], picture(70, seed=1)[64:, :, ::-1])
+    with pytest.raises(InputError, match=r"x\.lmdb: 's/2\.0001' is damaged: its checksum is another one: recreate"):
+        frame[40:50, 2:3]
+    np.testing.assert_array_equal(UncompressedLmdbReader(path, verify=True).read("s/1")[:, :], picture(70)[..., ::-1])
+
+
+def test_lmdbs_without_checksums_are_read_as_before(write):
+    path = write(70, checksums=False)
+    assert UncompressedLmdbReader(path).read("s/2")[:, :].shape == (70, 9, 3)
+    storage = json.loads((path / "storage.json").read_text())
+    del storage["checksums"]
+    (path / "storage.json").write_text(json.dumps(storage))
+    assert UncompressedLmdbReader(path).read("s/2")[:, :].shape == (70, 9, 3)
+    with pytest.raises(InputError, match="has no checksums: prepare it again with --force"):
+        UncompressedLmdbReader(path, verify=True)

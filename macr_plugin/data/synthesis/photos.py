@@ -84,7 +84,7 @@ def open_photos(opt: Mapping[str, Any]) -> tuple[list[str], Reader]:
         files = {file.relative_to(root).as_posix(): file for file in list_photos(root, recursive=True)}
         keys, reader = list(files), FileReader(files, read_photo)
     elif backend in ENCODINGS:
-        keys, reader = read_meta_info(root), open_lmdb(root, backend)
+        keys, reader = read_meta_info(root), open_lmdb(root, backend, bool(opt["io_backend"].get("verify")))
     else:
         known = " or ".join(sorted(ENCODINGS))
         raise InputError(f"{option_name(opt, 'io_backend')} has type {backend}: choose disk, {known}")
