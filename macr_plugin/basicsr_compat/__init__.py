@@ -12,7 +12,7 @@ The faults, by module:
 * ``parsing``: options that are misread, output below site-packages, an option file copied onto itself.
 * ``command_line``: numbers that stay text, code that is run, a launcher's rank that is not known.
 * ``schedule``: changed options that a resume ignores or ends on.
-* ``resume``: states looked for elsewhere, and loaded on a GPU alone.
+* ``resume``: states looked for elsewhere, loaded on a GPU alone, and taken without their weights.
 * ``distributed``: processes on a CPU.
 * ``degradation``: models that degrade their batches on a GPU whatever they are told.
 * ``epochs``: a loop that ends early, a resume that starts an epoch anew, a sampler that does not tell its draws.
@@ -39,7 +39,7 @@ from macr_plugin.basicsr_compat.parsing import mend_option_copy, mend_options, m
 from macr_plugin.basicsr_compat.patching import Options
 from macr_plugin.basicsr_compat.prefetching import mend_cuda_prefetcher
 from macr_plugin.basicsr_compat.program import TRAINING_PROCESS_VARIABLE, is_training_program, is_training_worker
-from macr_plugin.basicsr_compat.resume import mend_resume
+from macr_plugin.basicsr_compat.resume import mend_resume, mend_resumed_weights
 from macr_plugin.basicsr_compat.schedule import mend_changed_schedules
 from macr_plugin.basicsr_compat.torchvision_alias import alias_functional_tensor
 
@@ -74,6 +74,7 @@ def mend_training_program(
     mend_distributed_on_cpu()
     mend_degradation_on_cpu()
     mend_resume()
+    mend_resumed_weights()
     mend_changed_schedules()
     mend_worker_seeds()
     mend_epochs(draw)

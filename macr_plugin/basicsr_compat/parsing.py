@@ -37,6 +37,7 @@ def mend_options(
     * ``--auto_resume`` looks where the run writes; BasicSR looks below the current directory.
     * ``datasets.train`` gets the ``manual_seed`` of the run, which BasicSR keeps from its datasets.
     * The output root moves to the current directory where it would be inside site-packages.
+    * A test without weights says so.
 
     Args:
         read_options: Reads the option file as it is written.
@@ -65,6 +66,8 @@ def mend_options(
         if is_train:
             find_resume_state(opt)
             refuse_resume_on_cpu(opt, args.opt)
+        else:
+            warn_of_random_weights(opt)
         return opt, args
 
     replace_everywhere(parse_options, mended_parse_options)
@@ -125,6 +128,17 @@ def fall_back_prefetch(opt: Options) -> None:
         return
     print(f"datasets.train.prefetch_mode: {mode} is ignored: {reason}.", file=sys.stderr, flush=True)
     train["prefetch_mode"] = None
+
+
+def warn_of_random_weights(opt: Options) -> None:
+    """Say that a test measures a network which nobody has trained."""
+    if opt["rank"] == 0 and "network_g" in opt and not opt["path"].get("pretrain_network_g"):
+        print(
+            "path.pretrain_network_g is empty: unless the network brings its own, this test measures random weights: "
+            "give a .pth file.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def output_root(root_path: str) -> str:

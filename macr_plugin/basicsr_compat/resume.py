@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import struct
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 from macr_plugin.basicsr_compat.patching import Options, replace_everywhere
 from macr_plugin.basicsr_compat.program import is_basicsr_program
 from macr_plugin.errors import InputError
+
+#: How files begin that torch wrote before 1.6; they hold no checksums.
+PICKLE_START = b"\x80\x02"
 
 
 def find_resume_state(opt: Options) -> None:
@@ -57,12 +61,35 @@ def fault_of(path: Path) -> str | None:
     if not path.is_file():
         return "is missing"
     try:
+        with path.open("rb") as file:
+            if file.read(2) == PICKLE_START:
+                return None
         with zipfile.ZipFile(path) as archive:
             is_whole = archive.testzip() is None and any(Path(name).name == "data.pkl" for name in archive.namelist())
     # Damaged headers end in all of these.
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError, struct.error):
         is_whole = False
     return None if is_whole else "is damaged"
+
+
+def mend_resumed_weights() -> None:
+    """Refuse a resume whose weights are gone or damaged before BasicSR makes, copies or builds anything."""
+    from basicsr.utils import misc
+
+    check_resume = misc.check_resume
+
+    @functools.wraps(check_resume)
+    def mended_check_resume(opt: Options, resume_iter: int) -> None:
+        check_resume(opt, resume_iter)
+        for path in weights_of(opt, Path(f"{resume_iter}.state")) if opt["path"]["resume_state"] else ():
+            fault = fault_of(path)
+            if fault:
+                raise InputError(
+                    f"{path} {fault}, so {opt['path']['resume_state']} cannot be resumed from: bring the file back, "
+                    "or let --auto_resume find the newest whole state"
+                )
+
+    replace_everywhere(check_resume, mended_check_resume)
 
 
 def refuse_resume_on_cpu(opt: Options, option_path: str) -> None:

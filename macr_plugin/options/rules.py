@@ -32,6 +32,7 @@ def broken_rules(opt: Options) -> Iterator[Problem]:
             ("val", "keep_best"), unknown(val["keep_best"], val.get("metrics") or {}, "metric of val.metrics")
         )
     if is_ours:
+        yield from _names_of_sets(opt["datasets"])
         yield from _network_and_crops(opt)
         yield from _adversarial(opt)
 
@@ -79,6 +80,15 @@ def _dataset(dataset: Options, place: Place, model: str, trains: bool) -> Iterat
         ends = dataset.get(key)
         if ends and ends[0] > ends[1]:
             yield Problem((*place, key), f"is {ends}: write the smallest first")
+
+
+def _names_of_sets(datasets: Options) -> Iterator[Problem]:
+    """Pictures, curves and best figures of a validation or test set are kept under its name."""
+    first: dict[str, str] = {}
+    for phase, dataset in datasets.items():
+        name = str(dataset.get("name"))
+        if phase != "train" and first.setdefault(name, phase) != phase:
+            yield Problem(("datasets", phase, "name"), f"{name} is that of datasets.{first[name]} too: give it another")
 
 
 def _schedule(train: Options) -> Iterator[Problem]:

@@ -136,3 +136,15 @@ def test_parsed_arguments_are_passed_on(run, mend_options):
 def test_no_option_file():
     with pytest.raises(InputError, match="-opt"):
         parsing.option_path_from_arguments(["--auto_resume"])
+
+
+@pytest.mark.parametrize(
+    ("weights", "is_train", "warns"),
+    [(None, False, True), ("", False, True), ("net.pth", False, False), (None, True, False)],
+)
+def test_a_test_without_weights_says_so(run, capsys, mend_options, weights, is_train, warns):
+    mend_options()
+    run({"network_g": {"type": "MACR"}, "path": {"pretrain_network_g": weights}}, is_train=is_train)
+    said = [line for line in capsys.readouterr().err.splitlines() if "pretrain_network_g" in line]
+    assert len(said) == warns
+    assert not warns or "this test measures random weights: give a .pth file" in said[0]

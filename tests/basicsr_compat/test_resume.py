@@ -126,3 +126,30 @@ def test_auto_resume_steps_back_over_damaged_pairs(run, mend_options, pretend_gp
     said = capsys.readouterr().err
     if (states / "9.state").exists():
         assert said.endswith(f"--auto_resume skips step 9: {states.parent / file} {fault}.\n")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_explicit_state_with_damaged_weights_is_refused(tmp_path, damage):
+    """The weights belong to the iteration in the state, whatever its file is called."""
+    states, models = tmp_path / "training_states", tmp_path / "models"
+    write_pair(states, 9)
+    state = (states / "9.state").rename(states / "kept.state")
+    resume.mend_resume()
+    resume.mend_resumed_weights()
+    opt = resume_options(models, state)
+    assert resume.load_resume_state(opt)["iter"] == 9
+    DAMAGES[damage](models / "net_g_9.pth")
+    fault = "is missing" if damage == "removed" else "is damaged"
+    with pytest.raises(InputError) as error:
+        resume.load_resume_state(opt)
+    assert str(error.value) == (
+        f"{models / 'net_g_9.pth'} {fault}, so {state} cannot be resumed from: bring the file back, "
+        "or let --auto_resume find the newest whole state"
+    )
+    opt["path"]["ignore_resume_networks"] = ["network_g"]
+    assert resume.load_resume_state(opt)["iter"] == 9
+
+
+def test_weights_of_an_old_torch_are_taken(tmp_path):
+    torch.save({"params": torch.ones(3)}, tmp_path / "net_g_1.pth", _use_new_zipfile_serialization=False)
+    assert resume.fault_of(tmp_path / "net_g_1.pth") is None

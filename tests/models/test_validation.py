@@ -1,6 +1,7 @@
 """Sharing out frames, reading and writing in the background, and keeping the best weights."""
 
 import errno
+import logging
 import math
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 import torch
 from basicsr.metrics import calculate_psnr
 from basicsr.models import build_model
+from basicsr.utils import get_root_logger
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch.utils.data import DataLoader
 
@@ -395,6 +397,36 @@ def test_equal_and_undefined_figures_are_not_better(train, tmp_path, unusable):
 def test_lower_may_be_better(train, tmp_path):
     train(25.0, 27.0, 26.0, keep_best="error")
     assert kept(tmp_path) == (2, {"dataset": "val", "metric": "error", "val": 13.0, "iter": 2})
+
+
+def logged(caplog, train, **options):
+    get_root_logger().propagate = True
+    with caplog.at_level(logging.INFO, "basicsr"):
+        train(25.0, **options)
+    return {line.split("#")[1].split(":")[0].strip(): line for line in caplog.text.splitlines() if "\t # " in line}
+
+
+def test_the_gain_is_positive_where_the_restored_frame_is_better(train, caplog):
+    """PSNR 25 beside 20; an error, of which less is better, of 15 beside 20."""
+    lines = logged(caplog, train)
+    for name in ("psnr", "error"):
+        assert "blurred input: 20.0000\tgain: +5.0000" in lines[name]
+
+
+@pytest.mark.parametrize("is_train", [True, False])
+def test_the_best_so_far_belongs_to_trainings(train, caplog, is_train):
+    for line in logged(caplog, train, is_train=is_train).values():
+        assert ("Best: " in line) is is_train
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("is_train", [True, False])
+def test_a_picture_that_is_not_finite_is_named(train, is_train, value):
+    model = train(is_train=is_train)
+    del model.__dict__["validator"]
+    next(model.net_g.parameters()).data.fill_(value)
+    with pytest.raises(InputError, match=r"scene/000000: the network restores pixels that are not finite"):
+        model.validation(DataLoader(Frames(name="val")), 1, None, save_img=False)
 
 
 def test_another_metric_starts_anew(train, tmp_path):

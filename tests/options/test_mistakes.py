@@ -164,6 +164,23 @@ def test_a_value_that_cannot_be_is_named(base, key, value, message):
     assert any(line.startswith(message) for line in named), named
 
 
+@pytest.mark.parametrize("phases", [("val", "val_2"), ("val_1", "val_2"), ("test_1", "test_2")])
+def test_two_sets_of_one_name_are_named(phases):
+    """Each would overwrite the pictures and best figures of the other."""
+    opt = copy.deepcopy(BASE)
+    sets = {phase: copy.deepcopy(opt["datasets"]["val"]) for phase in phases}
+    opt["datasets"] = {"train": {**opt["datasets"]["train"], "name": sets[phases[0]]["name"]}, **sets}
+    name = sets[phases[0]]["name"]
+    assert [str(problem) for problem in find_problems(opt)] == [
+        f"datasets.{phases[1]}.name: {name} is that of datasets.{phases[0]} too: give it another"
+    ]
+    sets[phases[1]]["name"] = "another"
+    assert not list(find_problems(opt))
+    sets[phases[1]]["name"] = name
+    stock = {**opt, "model_type": "SRModel"}
+    assert not [problem for problem in find_problems(stock) if problem.place[-1] == "name"]
+
+
 @pytest.mark.parametrize(
     "place",
     [("datasets",), ("network_g",), ("logger",), ("train", "total_iter"), ("train", "optim_g"), ("train", "scheduler")],
