@@ -44,9 +44,11 @@ def find_resume_state(opt: Options) -> None:
 
 def weights_of(opt: Options, state: Path) -> list[Path]:
     """The files of weights that belong to a training state."""
-    ignored = opt["path"].get("ignore_resume_networks") or ()
+    ignored, models = opt["path"].get("ignore_resume_networks") or (), Path(opt["path"]["models"])
     labels = [key.removeprefix("network_") for key in opt if key.startswith("network_") and key not in ignored]
-    return [Path(opt["path"]["models"], f"net_{label}_{state.stem}.pth") for label in labels]
+    # A model need not save each network that the options describe; every one saves net_g.
+    saved = [label for label in labels if label == "g" or any(models.glob(f"net_{label}_*.pth"))]
+    return [models / f"net_{label}_{state.stem}.pth" for label in saved]
 
 
 def fault_of(path: Path) -> str | None:

@@ -1,5 +1,7 @@
 """Finding and loading the state to resume from."""
 
+from pathlib import Path
+
 import basicsr.train
 import pytest
 import torch
@@ -148,6 +150,16 @@ def test_an_explicit_state_with_damaged_weights_is_refused(tmp_path, damage):
     )
     opt["path"]["ignore_resume_networks"] = ["network_g"]
     assert resume.load_resume_state(opt)["iter"] == 9
+
+
+def test_only_networks_that_the_model_saves_are_looked_for(tmp_path):
+    """Stock options may describe a network that the model neither saves nor loads."""
+    models = tmp_path / "models"
+    write_pair(tmp_path / "training_states", 9)
+    opt = {**resume_options(models, "9.state"), "network_d": {}}
+    assert resume.weights_of(opt, Path("9.state")) == [models / "net_g_9.pth"]
+    (models / "net_d_8.pth").touch()
+    assert resume.weights_of(opt, Path("9.state")) == [models / "net_g_9.pth", models / "net_d_9.pth"]
 
 
 def test_weights_of_an_old_torch_are_taken(tmp_path):
