@@ -36,6 +36,8 @@ INSTALL_REQUIRES = [
     "tifffile>=2023.4.12",
     # Free memory, which decides how large a tile may be, on every system.
     "psutil>=5.9",
+    # Weights that hold no code, with a record of their network.
+    "safetensors>=0.4.3",
     # Storage of the training pairs.
     "lmdb>=1.4",
     # Fills in the benchmark's page, with everything escaped; torch needs it anyway.

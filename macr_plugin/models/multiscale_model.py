@@ -44,8 +44,8 @@ from macr_plugin.models.divergence import STOP, DivergenceWatch, refuse_nonfinit
 from macr_plugin.models.network_output import count_scales, finest_first, restore_pyramid
 from macr_plugin.models.validation import Measurement, Validator, share_buffers
 from macr_plugin.models.validation_curve import ValidationCurve
-from macr_plugin.weights.checkpoint import read_checkpoint
-from macr_plugin.weights.shipped import find_shipped, shipped_names
+from macr_plugin.weights.checkpoint import NETWORK_KEY, plain_options
+from macr_plugin.weights.pretrained import load_pretrained
 
 
 class MultiScaleDeblurModel(SRModel):
@@ -71,7 +71,7 @@ class MultiScaleDeblurModel(SRModel):
     * ``val.keep_best``: name of the metric in ``val.metrics`` by which the best weights are kept as ``net_g_best.pth``,
       measured on the first validation set, also across a resume; by default none are. ``better: lower`` in the metric's
       options turns the order round.
-    * ``path.pretrain_network_g``: beside the path of a ``.pth`` file, that of a ``.safetensors`` file or the name of
+    * ``path.pretrain_network_g``: a file of BasicSR or of another project, ``.pth`` or ``.safetensors``, or the name of
       shipped weights, such as ``macr-small``.
     * ``datasets.val.num_worker_per_gpu``: processes that read the frames of a validation ahead; by default 4 on a GPU
       and none on a CPU.
@@ -99,41 +99,6 @@ class MultiScaleDeblurModel(SRModel):
         for value in net.state_dict().values():
             torch.distributed.broadcast(value, src=0)
         return net
-
-    def load_network(
-        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
-    ) -> None:
-        """Load weights from a file or by their name.
-
-        Args:
-            net: Network.
-            load_path: A ``.pth`` file, which BasicSR reads; a ``.safetensors`` file; or the name of shipped weights.
-            strict: Whether every weight has to fit.
-            param_key: Which weights of a ``.pth`` file; the others hold one network.
-
-        Raises:
-            InputError: If there is neither a file nor a name, or the file is damaged or does not fit.
-        """
-        source = find_shipped(load_path) or Path(load_path)
-        if not source.is_file():
-            raise InputError(
-                f"path: {load_path} is no file, and of that name no weights are shipped: give a file, or one of "
-                f"{', '.join(shipped_names())}"
-            )
-        if source.suffix != ".safetensors":
-            super().load_network(net, load_path, strict, param_key)
-            return
-        bare = self.get_bare_model(net)
-        state = read_checkpoint(source).state
-        get_root_logger().info(f"Loading {type(bare).__name__} model from {load_path}.")
-        self._print_different_keys_loading(bare, state, strict)
-        try:
-            bare.load_state_dict(state, strict=strict)
-        except RuntimeError as error:
-            raise InputError(
-                f"path.pretrain_network_g: {load_path} does not fit network_g of type {type(bare).__name__}: give "
-                "network_g the options that the weights were trained with, or leave pretrain_network_g empty"
-            ) from error
 
     def init_training_settings(self) -> None:
         """Set up losses, optimizers and the options of this class.
@@ -474,9 +439,11 @@ class MultiScaleDeblurModel(SRModel):
         nets = {"params": self.net_g}
         if hasattr(self, "net_g_ema"):
             nets["params_ema"] = self.net_g_ema
-        weights = {key: self._weights(net) for key, net in nets.items()}
+        weights: dict[str, Any] = {key: self._weights(net) for key, net in nets.items()}
         record = {"dataset": dataset_name, "metric": metric, "val": best["val"], "iter": best["iter"]}
-        save_atomically({**weights, BEST_KEY: record}, self._best_path)
+        save_atomically(
+            {**weights, NETWORK_KEY: plain_options(self.opt["network_g"]), BEST_KEY: record}, self._best_path
+        )
 
     def _weights(self, net: nn.Module) -> dict[str, Tensor]:
         return {name: value.cpu() for name, value in self.get_bare_model(net).state_dict().items()}
@@ -517,6 +484,22 @@ class MultiScaleDeblurModel(SRModel):
         datasets = self.opt.get("datasets", {}).items()
         return [options["name"] for phase, options in datasets if phase.startswith("val")]
 
+    def load_network(
+        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
+    ) -> None:
+        """Load weights from any file that :func:`~macr_plugin.weights.checkpoint.read_checkpoint` takes.
+
+        Args:
+            net: Gets the weights.
+            load_path: The file, or the name of shipped weights.
+            strict: Whether every weight must fit.
+            param_key: Which weights of the file.
+
+        Raises:
+            InputError: If the file cannot be read or does not fit.
+        """
+        load_pretrained(self, net, load_path, strict, param_key)
+
     @master_only
     def save_network(
         self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int, param_key: str | list[str] = "params"
@@ -534,7 +517,9 @@ class MultiScaleDeblurModel(SRModel):
         """
         nets = net if isinstance(net, list) else [net]
         param_keys = param_key if isinstance(param_key, list) else [param_key]
-        weights = {key: self._weights(single) for single, key in zip(nets, param_keys, strict=True)}
+        weights: dict[str, Any] = {key: self._weights(single) for single, key in zip(nets, param_keys, strict=True)}
+        if net_label == "net_g":
+            weights[NETWORK_KEY] = plain_options(self.opt["network_g"])
         name = f"{net_label}_{'latest' if current_iter == -1 else current_iter}.pth"
         save_atomically(weights, Path(self.opt["path"]["models"], name))
 

@@ -298,7 +298,7 @@ def test_checkpoint_and_resume_round_trip(build, batch, tmp_path):
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["net_g_1.pth", "net_g_latest.pth"]
     assert [path.name for path in (tmp_path / "training_states").iterdir()] == ["1.state"]
     weights = torch.load(tmp_path / "models" / "net_g_1.pth", weights_only=True)
-    assert set(weights) == {"params", "params_ema"}
+    assert set(weights) == {"params", "params_ema", "network_g"}
     assert set(weights["params"]) == set(model.net_g.state_dict())
 
     again = build(ema_decay=0.9)
@@ -337,3 +337,44 @@ def test_stock_srmodel_trains_macr(build, batch):
     model.feed_data(batch)
     model.optimize_parameters(1)
     assert model.output.shape == batch["gt"].shape
+
+
+@pytest.mark.parametrize("layout", ["plain", "state_dict", "module"])
+def test_training_starts_from_weights_of_other_projects(build, tmp_path, layout):
+    weights = {name: value + 1 for name, value in build().net_g.state_dict().items()}
+    content = {
+        "plain": weights,
+        "state_dict": {"state_dict": weights},
+        "module": {f"module.{name}": value for name, value in weights.items()},
+    }[layout]
+    torch.save(content, tmp_path / "w.pth")
+    model = build()
+    model.load_network(model.net_g, str(tmp_path / "w.pth"), True, "params")
+    assert all(torch.equal(value, weights[name]) for name, value in model.net_g.state_dict().items())
+
+
+def test_weights_that_do_not_fit(build, tmp_path):
+    weights = build().net_g.state_dict()
+    name = next(iter(weights))
+    torch.save({"params": {**weights, name: torch.zeros(1), "more": torch.zeros(1)}}, tmp_path / "w.pth")
+    model = build()
+    with pytest.raises(
+        InputError, match=r"w.pth do not fit .*: 1 unknown to the network, first more; .* has the shape"
+    ):
+        model.load_network(model.net_g, str(tmp_path / "w.pth"))
+    model.load_network(model.net_g, str(tmp_path / "w.pth"), False)
+    torch.save({}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match="hold no state dict"):
+        model.load_network(model.net_g, str(tmp_path / "w.pth"))
+
+
+def test_options_that_change_no_shape_are_said(build, tmp_path, caplog):
+    model = build()
+    model.save(epoch=0, current_iter=1)
+    file = str(tmp_path / "models" / "net_g_1.pth")
+    with caplog.at_level("WARNING", logger="basicsr"):
+        model.load_network(model.net_g, file)
+        assert "other options" not in caplog.text
+        model.opt["network_g"]["some_option"] = True
+        model.load_network(model.net_g, file)
+    assert "other options of network_g: some_option: left out, now True" in caplog.text

@@ -321,7 +321,7 @@ def train(tmp_path):
             **{"num_gpu": 0, "dist": False, "rank": 0, "world_size": 1, "is_train": True},
             "network_g": {"type": "MACR", "num_feat": 8, "num_blocks": 1, "branch_channels": 2},
             "datasets": {"train": {"name": "train"}, "val": {"name": "val"}, "val_2": {"name": "val2"}},
-            "path": {"models": str(tmp_path), "visualization": str(tmp_path)},
+            "path": {name: str(tmp_path) for name in ("models", "training_states", "visualization")},
             "train": {
                 "optim_g": {"type": "Adam", "lr": 1e-3},
                 "scheduler": {"type": "MultiStepLR", "milestones": []},
@@ -365,7 +365,7 @@ def test_the_best_weights_are_kept(train, tmp_path):
     model = train(25.0, 27.0, 26.0)
     assert kept(tmp_path) == (2, {"dataset": "val", "metric": "psnr", "val": 27.0, "iter": 2})
     content = torch.load(tmp_path / "net_g_best.pth", weights_only=True)
-    assert list(content) == ["params", "best"]
+    assert list(content) == ["params", "network_g", "best"]
     again = train()
     again.load_network(again.net_g, str(tmp_path / "net_g_best.pth"), param_key="params")
     assert set(content["params"]) == set(model.net_g.state_dict())
@@ -374,7 +374,7 @@ def test_the_best_weights_are_kept(train, tmp_path):
 def test_averaged_weights_are_kept_beside(train, tmp_path):
     train(25.0, ema_decay=0.9)
     content = torch.load(tmp_path / "net_g_best.pth", weights_only=True)
-    assert list(content) == ["params", "params_ema", "best"]
+    assert list(content) == ["params", "params_ema", "network_g", "best"]
 
 
 def test_a_resume_does_not_overwrite_better_weights(train, tmp_path):
