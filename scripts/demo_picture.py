@@ -2,12 +2,12 @@ r"""Show what weights do to the demo's test pictures: blurred, restored and shar
 
 python scripts/demo_picture.py --weights experiments/macr_demo="trained here" --shipped --out demo.png
 
-`make demo` ends with it. A photograph of another kind, for which NAME are weights that ship:
+`make demo` ends with it. README's picture, of a photograph of another kind:
 
 macr synthesize --photos .venv/lib/python3*/site-packages/skimage/data/astronaut.png --out datasets/astronaut/test \
     --extent 7 9 --size 400 400 --pairs 4 --seed 1
-python scripts/demo_picture.py --pairs datasets/astronaut/test --frames astronaut/000002 --weights NAME=restored \
-    --out docs/demo.jpg
+python scripts/demo_picture.py --pairs datasets/astronaut/test --frames astronaut/000002 --weights macr-small=restored \
+    --out docs/deblur.jpg
 """
 
 from __future__ import annotations
