@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from macr_plugin.basicsr_compat.failed_starts import no_folders_of_failed_starts
 from macr_plugin.errors import one_line_errors
 from macr_plugin.own_files import import_files, take_imports
 from macr_plugin.training_program import mend_this_program
@@ -19,7 +20,7 @@ def main() -> None:
     import basicsr.test
 
     mend_this_program()
-    with one_line_errors("macr_plugin.test"):
+    with one_line_errors("macr_plugin.test"), no_folders_of_failed_starts():
         import_files(take_imports(sys.argv))
         basicsr.test.test_pipeline(str(Path.cwd()))
 

@@ -13,6 +13,7 @@ The faults, by module:
 * ``command_line``: numbers that stay text, code that is run, a launcher's rank that is not known.
 * ``schedule``: changed options that a resume ignores or ends on.
 * ``resume``: states looked for elsewhere, loaded on a GPU alone, and taken without their weights.
+* ``failed_starts``: folders that are left where a run ends before its first step; for the plugin's launchers.
 * ``distributed``: processes on a CPU.
 * ``degradation``: models that degrade their batches on a GPU whatever they are told.
 * ``epochs``: a loop that ends early, a resume that starts an epoch anew, a sampler that does not tell its draws.
