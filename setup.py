@@ -18,10 +18,10 @@ PTH_FILE = "macr_plugin.pth"
 INSTALL_REQUIRES = [
     # The framework we extend. 1.4.2 is its newest release; basicsr_compat mends that one.
     "basicsr==1.4.2",
-    # 2.4 asks a GPU for bf16 without emulation, and has one loss scaler for every device.
-    "torch>=2.4",
-    # 0.19 is the torchvision of torch 2.4; 0.17 removed the module that BasicSR imports, which we mend.
-    "torchvision>=0.19",
+    # Before 2.6 a crafted file could run code even under torch.load(weights_only=True) (CVE-2025-32434).
+    "torch>=2.6",
+    # 0.21 is the torchvision of torch 2.6; 0.17 removed the module that BasicSR imports, which we mend.
+    "torchvision>=0.21",
     # First release for Python 3.11 wheels with the typing that we use.
     "numpy>=1.24",
     # BasicSR's niqe.py imports scipy.ndimage.filters, which SciPy 2 removes.

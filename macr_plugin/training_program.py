@@ -48,4 +48,7 @@ def _errors_of_first_process() -> Iterator[None]:
 
 def mend_this_program() -> None:
     """Apply every mend that training and testing need; does nothing when called again."""
-    mend_training_program(read, check, DrawnIndex, lmdb_environments())
+    # Imports torch, which the check of the options does without.
+    from macr_plugin.weights.pretrained import load_pretrained
+
+    mend_training_program(read, check, DrawnIndex, lmdb_environments(), load_pretrained)

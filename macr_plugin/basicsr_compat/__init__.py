@@ -14,6 +14,7 @@ The faults, by module:
 * ``schedule``: changed options that a resume ignores or ends on.
 * ``resume``: states looked for elsewhere, loaded on a GPU alone, and taken without their weights.
 * ``failed_starts``: folders that are left where a run ends before its first step; for the plugin's launchers.
+* ``pretrained``: weights to start from in other files than its own.
 * ``distributed``: processes on a CPU.
 * ``degradation``: models that degrade their batches on a GPU whatever they are told.
 * ``epochs``: a loop that ends early, a resume that starts an epoch anew, a sampler that does not tell its draws.
@@ -39,6 +40,7 @@ from macr_plugin.basicsr_compat.loading import log_effective_batch, mend_worker_
 from macr_plugin.basicsr_compat.parsing import mend_option_copy, mend_options, mend_output_root
 from macr_plugin.basicsr_compat.patching import Options
 from macr_plugin.basicsr_compat.prefetching import mend_cuda_prefetcher
+from macr_plugin.basicsr_compat.pretrained import LoadPretrained, mend_load_network
 from macr_plugin.basicsr_compat.program import TRAINING_PROCESS_VARIABLE, is_training_program, is_training_worker
 from macr_plugin.basicsr_compat.resume import mend_resume, mend_resumed_weights
 from macr_plugin.basicsr_compat.schedule import mend_changed_schedules
@@ -52,6 +54,7 @@ def mend_training_program(
     check_options: Callable[[Options, Path, Sequence[str]], None],
     draw: Callable[[int, int, int], int],
     environments: Environments,
+    load_pretrained: LoadPretrained,
 ) -> None:
     """Apply every mend that training and testing need; does nothing when called again.
 
@@ -61,6 +64,7 @@ def mend_training_program(
             anything is parsed or built; raises :class:`~macr_plugin.errors.InputError` on what is wrong in them.
         draw: Makes a sample's number from that number, the epoch and the draw.
         environments: The LMDB environments that this process shares.
+        load_pretrained: Loads the weights that a model starts from.
     """
     from basicsr.utils import options
 
@@ -75,6 +79,7 @@ def mend_training_program(
     mend_distributed_on_cpu()
     mend_degradation_on_cpu()
     mend_resume()
+    mend_load_network(load_pretrained)
     mend_resumed_weights()
     mend_changed_schedules()
     mend_worker_seeds()

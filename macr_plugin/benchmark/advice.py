@@ -243,6 +243,12 @@ def _caveats(advice: Advice, results: Results) -> list[str]:
     untimed = [net.label for net in advice.nets if net.milliseconds is None and net.label not in unsteady]
     if untrained:
         caveats.append(f"{join(untrained)}: no weights were loaded, so PSNR says nothing about the architecture.")
+    caveats += [
+        f"{net.label}: its weights were trained with other options ({net.entry.changed_options}), so its PSNR is not "
+        "what they can achieve."
+        for net in advice.nets
+        if net.entry.changed_options
+    ]
     if trained:
         iterations = sorted({net.entry.training.iterations for net in trained if net.entry.training})
         span = " to ".join(map(str, dict.fromkeys((iterations[0], iterations[-1]))))

@@ -7,7 +7,7 @@ from pathlib import Path
 from macr_plugin.benchmark.options import Entry
 from macr_plugin.errors import InputError
 from macr_plugin.inference.restorer import Restorer, build_network
-from macr_plugin.weights.checkpoint import load_weights
+from macr_plugin.weights.checkpoint import changed_options, load_weights, read_checkpoint
 
 
 def build_restorer(entry: Entry, weights: Path | None = None) -> Restorer:
@@ -29,6 +29,26 @@ def build_restorer(entry: Entry, weights: Path | None = None) -> Restorer:
     if weights is not None:
         load_weights(network, weights, entry.param_key)
     return Restorer(network, entry.size_multiple, entry.tile).eval().requires_grad_(False)
+
+
+def describe_changed_options(entry: Entry, weights: Path) -> str | None:
+    """Say in which options an entry's network differs from that which its weights were trained with.
+
+    Args:
+        entry: The entry; it has a network.
+        weights: Its weights.
+
+    Returns:
+        Such as ``skip_connections: True, now False``; None if nothing differs or the file does not record them.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    network = entry.network or {}
+    checkpoint = read_checkpoint(weights, entry.param_key)
+    return changed_options(checkpoint, network, ARCH_REGISTRY.get(network["type"])) or None
 
 
 def describe_inference(entry: Entry) -> str:

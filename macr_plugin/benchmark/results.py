@@ -187,6 +187,7 @@ class EntryResult:
         latencies: At each size, precision and mode.
         training: None if the entry was not trained here.
         published: None if there are no such figures.
+        changed_options: In which options the network differs from that which the weights were trained with, if it does.
         error: Why the entry failed, in one sentence; what was measured before is kept.
     """
 
@@ -202,6 +203,7 @@ class EntryResult:
     latencies: list[Latency] = dataclasses.field(default_factory=list)
     training: Training | None = None
     published: Published | None = None
+    changed_options: str | None = None
     error: str | None = None
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from macr_plugin.benchmark.cost import count_macs, count_parameters, measure_latencies, one_sentence
 from macr_plugin.benchmark.intervals import paired_difference, verdict
-from macr_plugin.benchmark.networks import build_restorer, describe_inference
+from macr_plugin.benchmark.networks import build_restorer, describe_changed_options, describe_inference
 from macr_plugin.benchmark.options import INCLUDED, Benchmark, Entry, file_name, read_benchmark
 from macr_plugin.benchmark.quality import (
     measure_frames,
@@ -209,6 +209,7 @@ class BenchmarkRun:
             self._train_and_measure(entry, result, self.plan)
         elif entry.weights is not None:
             weights = None if entry.weights == INCLUDED else Path(entry.weights).expanduser()
+            result.changed_options = describe_changed_options(entry, weights) if weights else None
             result.quality = self._quality(entry, weights)
 
     def _train_and_measure(self, entry: Entry, result: EntryResult, plan: TrainingPlan) -> None:

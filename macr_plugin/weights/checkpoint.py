@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -189,18 +190,21 @@ def load_state(network: nn.Module, checkpoint: Checkpoint, strict: bool = True) 
     return describe_mismatch(own, named) if resized or any(faults) else ""
 
 
-def changed_options(checkpoint: Checkpoint, options: Mapping[str, Any]) -> str:
+def changed_options(checkpoint: Checkpoint, options: Mapping[str, Any], network_class: type[nn.Module]) -> str:
     """Say in one line which options differ from those that a checkpoint records.
 
     Args:
         checkpoint: The checkpoint.
         options: ``type`` and options of a network.
+        network_class: Class of the network; an option that is left out has the default of its constructor.
 
     Returns:
         Such as ``skip_connections: True, now left out``; empty if nothing differs or nothing is recorded.
     """
-    now = plain_options(options)
-    recorded = checkpoint.network or now
+    arguments = inspect.signature(network_class).parameters.values()
+    defaults = {argument.name: argument.default for argument in arguments if argument.default is not argument.empty}
+    now = plain_options({**defaults, **options})
+    recorded = plain_options({**defaults, **(checkpoint.network or options)})
     names = [name for name in {**recorded, **now} if recorded.get(name) != now.get(name)]
     return "; ".join(f"{name}: {recorded.get(name, 'left out')}, now {now.get(name, 'left out')}" for name in names)
 

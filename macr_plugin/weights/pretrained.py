@@ -33,6 +33,6 @@ def load_pretrained(
     if difference:
         logger.warning(f"weights {load_path}: left out what does not fit: {difference}")
     if hasattr(model, "net_g") and network is model.get_bare_model(model.net_g):
-        changed = changed_options(checkpoint, model.opt["network_g"])
+        changed = changed_options(checkpoint, model.opt["network_g"], type(network))
         if changed:
             logger.warning(f"weights {load_path} were trained with other options of network_g: {changed}")

@@ -28,7 +28,7 @@ def restored_basicsr(monkeypatch):
         vars(module).update(attributes)
     for model, exchange in exchanges.items():
         model._dequeue_and_enqueue = exchange
-    for name in ("model_to_device", "resume_training"):
+    for name in ("model_to_device", "resume_training", "load_network"):
         setattr(BaseModel, name, methods[name])
     FileClient._backends = backends
 

@@ -115,6 +115,11 @@ def test_weights_that_say_little_are_mentioned(tmp_path):
     assert "Failed: Restormer; the tables say why." in caveats
     random = net("random", 6.0, 1, None, 1_000_000, [], weights=None)
     assert answer(results_of(random)).caveats[0].startswith("random: no weights were loaded")
+    changed = net("changed", 6.0, 1, None, 1_000_000, [], changed_options="skip_connections: True, now False")
+    assert answer(results_of(changed)).caveats[0] == (
+        "changed: its weights were trained with other options (skip_connections: True, now False), so its PSNR is not "
+        "what they can achieve."
+    )
 
 
 def test_front_leaves_out_what_is_beaten_and_keeps_equals():

@@ -4,7 +4,7 @@ import torch
 
 from macr_plugin.archs.macr_arch import MACR
 from macr_plugin.archs.tiling import Tile
-from macr_plugin.benchmark.networks import build_restorer, describe_inference
+from macr_plugin.benchmark.networks import build_restorer, describe_changed_options, describe_inference
 from macr_plugin.benchmark.options import Entry
 from macr_plugin.errors import InputError
 from macr_plugin.weights.checkpoint import load_weights
@@ -86,3 +86,33 @@ def test_networks_of_basicsr_take_any_size(network):
 )
 def test_inference_is_described(entry, text):
     assert describe_inference(entry) == text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, None),
+        ({"num_scales": 3}, None),
+        ({"global_skip": False}, "global_skip: True, now False"),
+        ({"num_scales": 2}, "num_scales: 3, now 2"),
+    ],
+)
+def test_other_options_than_those_of_the_training_are_said(tmp_path, options, said):
+    """Options that change no shape; one that is written with its default does not differ."""
+    torch.save({"params": small_macr(1).state_dict(), "network_g": NETWORK}, tmp_path / "w.pth")
+    entry = Entry("x", NETWORK | options)
+    build_restorer(entry, tmp_path / "w.pth")
+    assert describe_changed_options(entry, tmp_path / "w.pth") == said
+
+
+def test_published_weights_of_spandrels_nafnet_load_by_key(tmp_path):
+    """The example of docs/benchmark.md: files of NAFNet have no ``network.`` before their names."""
+    nafnet_arch = pytest.importorskip("spandrel.architectures.NAFNet.__arch.NAFNet_arch")
+    options = {"width": 4, "enc_blk_nums": [1, 1], "middle_blk_num": 1, "dec_blk_nums": [1, 1]}
+    torch.manual_seed(1)
+    published = nafnet_arch.NAFNet(**options).state_dict()
+    torch.save({"params": published}, tmp_path / "nafnet.pth")
+    entry = Entry("x", {"type": "SpandrelNet", "architecture": "NAFNet", **options}, param_key="params")
+    loaded = build_restorer(entry, tmp_path / "nafnet.pth").network.network.state_dict()
+    assert loaded.keys() == published.keys()
+    assert all(torch.equal(loaded[name], value) for name, value in published.items())

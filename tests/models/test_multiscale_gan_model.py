@@ -236,3 +236,13 @@ def test_reduced_precision_stays_near_full_precision(build, batch):
     assert logs[0] == pytest.approx(logs[1], rel=0.02, abs=0.02)
     assert all(parameter.dtype == torch.float32 for parameter in reduced.net_d.parameters())
     assert next(reduced.net_d.parameters()).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_only_the_file_of_the_network_records_it(build, tmp_path):
+    model = build()
+    model.save(epoch=0, current_iter=1)
+    network, discriminator = (
+        torch.load(tmp_path / "models" / f"net_{label}_1.pth", weights_only=True) for label in "gd"
+    )
+    assert network["network_g"] == {"type": "DeepDeblur", "num_feat": 4, "num_blocks": 1, "kernel_size": 3}
+    assert list(discriminator) == ["params"]
