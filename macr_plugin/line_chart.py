@@ -9,12 +9,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from macr_plugin.visualization import BACKGROUND, INK, Picture
+from macr_plugin.visualization import BACKGROUND, FONT, INK, LINE_HEIGHT, Picture, font_scale, wrap_text
 
 NUM_TICKS = 5
 WIDTH, HEIGHT = 520, 360
 # Room for the numbers at the left, the title, the numbers below and the end of the last one.
 LEFT, TOP, BOTTOM, RIGHT = 72, 40, 52, 28
+# Of the title, which may take two lines, and of everything else.
+TITLE_SCALES, SCALE = (0.45, 0.4), 0.45
 GRID = (222, 218, 214)
 # Blue and grey as in the benchmark's charts, BGR.
 LINE, REFERENCE = (158, 92, 10), (130, 124, 118)
@@ -100,7 +102,7 @@ def _draw_frame(picture: Picture, line: Line, ticks: Sequence[tuple[float, tuple
     if axis == "x":
         _write(picture, line.x_label, ((LEFT + WIDTH - RIGHT) // 2, HEIGHT - 12), align=0.5)
     else:
-        _write(picture, line.title, (LEFT, 22), align=0)
+        _write_title(picture, line.title)
 
 
 def _draw_reference(picture: Picture, line: Line, y: int) -> None:
@@ -109,8 +111,17 @@ def _draw_reference(picture: Picture, line: Line, y: int) -> None:
     _write(picture, line.reference_label, (WIDTH - RIGHT, y - 6), align=1)
 
 
-def _write(picture: Picture, text: str, place: tuple[int, int], align: float) -> None:
+def _write_title(picture: Picture, title: str) -> None:
+    room = WIDTH - LEFT - 2
+    scale = font_scale([title], room, TITLE_SCALES)
+    lines = wrap_text(title, room, scale)
+    first = 22 - LINE_HEIGHT // 2 * (len(lines) - 1)
+    for row, text in enumerate(lines):
+        _write(picture, text, (LEFT, first + LINE_HEIGHT * row), align=0, scale=scale)
+
+
+def _write(picture: Picture, text: str, place: tuple[int, int], align: float, scale: float = SCALE) -> None:
     """Write so that the text lies right of the place (0), about it (0.5) or left of it (1)."""
-    width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0]
+    width = cv2.getTextSize(text, FONT, scale, 1)[0][0]
     corner = min(max(2, round(place[0] - align * width)), WIDTH - 2 - width), place[1]
-    cv2.putText(picture, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.45, INK, 1, cv2.LINE_AA)
+    cv2.putText(picture, text, corner, FONT, scale, INK, 1, cv2.LINE_AA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,12 @@ from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 
-CAPTION_HEIGHT = 28
+# Of a caption of one line, and what each further line adds.
+CAPTION_HEIGHT, LINE_HEIGHT = 28, 16
+CAPTION_MARGIN = 6
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+# From the usual size of letters down to the smallest that can be read.
+FONT_SCALES = (0.5, 0.45, 0.4)
 GAP = 4
 BACKGROUND = 255
 INK = (32, 32, 32)
@@ -62,6 +68,9 @@ class Box(NamedTuple):
 def side_by_side(pictures: Mapping[str, Picture], max_side: int = 480) -> Picture:
     """Put pictures of one size next to each other, a caption above each.
 
+    A caption wider than its picture makes the letters of all captions smaller, and goes on in further lines where the
+    smallest letters are still too wide.
+
     Args:
         pictures: Caption to picture, each (H, W, 3) uint8 BGR.
         max_side: Larger pictures are cut to their middle of this height and width, never scaled: scaling hides blur.
@@ -69,7 +78,12 @@ def side_by_side(pictures: Mapping[str, Picture], max_side: int = 480) -> Pictur
     Returns:
         One picture, uint8 BGR.
     """
-    columns = [_with_caption(_middle(picture, max_side), caption) for caption, picture in pictures.items()]
+    shown = [_middle(picture, max_side) for picture in pictures.values()]
+    strips = _caption_strips(list(pictures), min(picture.shape[1] for picture in shown))
+    columns = [
+        np.vstack([_fill(strip, strip.shape[0], picture.shape[1]), picture])
+        for strip, picture in zip(strips, shown, strict=True)
+    ]
     return _join(columns, axis=1)
 
 
@@ -136,10 +150,59 @@ def _middle(picture: Picture, max_side: int) -> Picture:
     return picture[top : top + max_side, left : left + max_side]
 
 
-def _with_caption(picture: Picture, caption: str) -> Picture:
-    strip = np.full((CAPTION_HEIGHT, picture.shape[1], 3), BACKGROUND, np.uint8)
-    cv2.putText(strip, caption, (6, CAPTION_HEIGHT - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
-    return np.vstack([strip, picture])
+def font_scale(texts: Sequence[str], width: int, scales: Sequence[float] = FONT_SCALES) -> float:
+    """Choose the size of letters in which lines of text fit.
+
+    Args:
+        texts: The lines.
+        width: Room for each, in pixels.
+        scales: Sizes as OpenCV counts them, the largest first.
+
+    Returns:
+        The largest size in which all lines fit; the last one if none does.
+    """
+    widest = {scale: max(_text_width(text, scale) for text in texts) for scale in scales}
+    return next((scale for scale in scales if widest[scale] <= width), scales[-1])
+
+
+def wrap_text(text: str, width: int, scale: float) -> list[str]:
+    """Break a text into lines: behind a space, ``/`` or ``_``, and within words that are wider than a line.
+
+    Args:
+        text: The text.
+        width: Room for each line, in pixels.
+        scale: Size of the letters as OpenCV counts them.
+
+    Returns:
+        The lines; a letter that is wider than a line has one of its own.
+    """
+    lines = [""]
+    for word in re.findall(r"[^ /_]*[ /_]|[^ /_]+", text):
+        if lines[-1] and _text_width((lines[-1] + word).rstrip(), scale) > width:
+            lines.append("")
+        for letter in word:
+            if lines[-1] and _text_width((lines[-1] + letter).rstrip(), scale) > width:
+                lines.append("")
+            lines[-1] += letter
+    return lines
+
+
+def _caption_strips(captions: Sequence[str], width: int) -> list[Picture]:
+    """Write captions in letters of one size on strips of one height."""
+    room = width - 2 * CAPTION_MARGIN
+    scale = font_scale(captions, room)
+    wrapped = [wrap_text(caption, room, scale) for caption in captions]
+    height = CAPTION_HEIGHT + LINE_HEIGHT * (max(len(lines) for lines in wrapped) - 1)
+    strips = [np.full((height, width, 3), BACKGROUND, np.uint8) for _ in captions]
+    for strip, lines in zip(strips, wrapped, strict=True):
+        for row, line in enumerate(lines):
+            place = (CAPTION_MARGIN, CAPTION_HEIGHT - 9 + LINE_HEIGHT * row)
+            cv2.putText(strip, line, place, FONT, scale, INK, 1, cv2.LINE_AA)
+    return strips
+
+
+def _text_width(text: str, scale: float) -> int:
+    return cv2.getTextSize(text, FONT, scale, 1)[0][0]
 
 
 def _join(pictures: Sequence[Picture], axis: int) -> Picture:
@@ -192,5 +255,5 @@ def _motion_legend(longest: float) -> Picture:
     text = np.full((wheel.shape[0], WHEEL_TEXT_WIDTH, 3), BACKGROUND, np.uint8)
     for row, line in enumerate((f"rim: {longest:.0f} px", "white: no motion")):
         place_of_line = (8, WHEEL_RADIUS - 4 + 20 * row)
-        cv2.putText(text, line, place_of_line, cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
+        cv2.putText(text, line, place_of_line, FONT, FONT_SCALES[0], INK, 1, cv2.LINE_AA)
     return np.hstack([wheel, text])

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from macr_plugin.visualization import MARK, WHEEL_RADIUS, Box, detail_box, motion_picture, with_inset
+from macr_plugin.visualization import MARK, WHEEL_RADIUS, Box, detail_box, motion_picture, side_by_side, with_inset
 
 PHOTO = cv2.cvtColor(skimage.data.coffee(), cv2.COLOR_RGB2BGR)
 
@@ -91,3 +91,38 @@ def test_the_wheel_shows_the_colours_of_the_field():
         np.abs(drawn[0, 150].astype(int) - wheel[centre, centre + WHEEL_RADIUS - 2]).max() <= 255 * 2 / WHEEL_RADIUS + 1
     )
     assert np.abs(drawn[0, 250].astype(int) - wheel[centre - WHEEL_RADIUS // 2, centre]).max() <= 1
+
+
+LONG_CAPTIONS = [
+    "HIDE/test-close-ups/1fromGOPR1096.MP4: blurred, psnr 27.31",
+    "GOPR0372_07_00_000047_a_folder_name_that_never_ends/000001: restored, psnr 31.20",
+    "averyveryveryveryverylongnamewithoutanyplacetobreakit.MP4, 30.10 dB",
+]
+
+
+def ink(picture):
+    return float((255 - picture.astype(float)).sum())
+
+
+@pytest.mark.parametrize("caption", LONG_CAPTIONS)
+@pytest.mark.parametrize("width", [40, 51, 128, 256, 340, 480])
+def test_captions_are_written_whole_above_narrow_pictures(width, caption):
+    pictures = {caption: PHOTO[:60, :width], "restored": PHOTO[60:120, :width], "sharp": PHOTO[120:180, :width]}
+    shown = side_by_side(pictures)
+    assert shown.shape[1] == 3 * width + 2 * 4
+    for column, picture in enumerate(pictures.values()):
+        assert np.array_equal(shown[-60:, column * (width + 4) :][:, :width], picture)
+    strip = shown[:-60, :width]
+    # No letter reaches an edge, and all letters are there: as much ink as where there is room enough.
+    assert all(ink(edge) == 0 for edge in (strip[:2], strip[-2:], strip[:, :2], strip[:, -2:]))
+    written = np.full((28, 2000, 3), 255, np.uint8)
+    cv2.putText(written, caption, (6, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (32, 32, 32), 1, cv2.LINE_AA)
+    assert ink(strip) > 0.95 * ink(written)
+
+
+def test_captions_that_fit_stand_in_one_line_and_share_the_size_of_their_letters():
+    one_line = side_by_side({"blurred": PHOTO[:60, :200], "sharp": PHOTO[:60, :200]})
+    assert one_line.shape[0] == 28 + 60
+    beside_longer = side_by_side({"blurred": PHOTO[:60, :200], "a caption of some more words": PHOTO[:60, :200]})
+    assert beside_longer.shape[0] == 28 + 60
+    assert ink(beside_longer[:28, :200]) < ink(one_line[:28, :200])

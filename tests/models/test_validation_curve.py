@@ -98,6 +98,17 @@ def test_any_figures_can_be_drawn(values):
     assert draw_curve(points, "val").shape == (HEIGHT, 2 * WIDTH, 3)
 
 
+def test_a_long_title_is_written_whole_in_two_lines():
+    points = [CurvePoint(5 * n, 60.0 * n, {"psnr": 20.0 + n}, {"psnr": 20.0}) for n in (1, 2)]
+    name = "HIDE_test_long_shots_and_close_ups_of_people_in_the_streets_of_a_town_in_summer"
+    titles = [np.split(draw_curve(points, title), 2, axis=1)[0][:36] for title in ("val", name)]
+    assert all((title[:2] == 255).all() and (title[:, -2:] == 255).all() for title in titles)
+    # Between the numbers at the left and the label of the highest point.
+    rows = [np.flatnonzero((title[:, 70:450] != 255).any(axis=(1, 2))) for title in titles]
+    spans = [row.max() - row.min() for row in rows]
+    assert spans[0] < 16 < spans[1]
+
+
 class Frames(torch.utils.data.Dataset):
     def __init__(self):
         self.opt = {"name": "val", "phase": "val"}
