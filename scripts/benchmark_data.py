@@ -411,7 +411,7 @@ def plot(contenders: Sequence[Contender], path: Path) -> None:
 def check_plot(path: Path | None) -> None:
     """Refuse a plot without matplotlib, before anything is measured."""
     if path and importlib.util.find_spec("matplotlib") is None:
-        raise InputError("--plot needs matplotlib: pip install 'macr-plugin[benchmark]', or leave it out")
+        raise InputError("--plot needs matplotlib: pip install matplotlib, or leave it out")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

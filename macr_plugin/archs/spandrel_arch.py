@@ -24,8 +24,8 @@ class SpandrelNet(nn.Module):
 
     ``spandrel`` (MIT) carries NAFNet, FFTformer, Uformer, KBNet_s, KBNet_l, SCUNet and many more.
     ``spandrel_extra_arches`` adds Restormer, MPRNet, MIRNet2 and M3SNet, each under its authors' Academic Public
-    License, which does not allow commercial use: ``pip install "macr-plugin[benchmark]"`` brings the first,
-    ``pip install "macr-plugin[noncommercial]"`` the second.
+    License, which does not allow commercial use: ``pip install spandrel`` brings the first,
+    ``pip install spandrel_extra_arches`` the second.
 
     The weights are those of :attr:`network`, so that every key of the state dict starts with ``network.``. A checkpoint
     published elsewhere is read with ``checkpoint``, whatever its keys start with.
@@ -81,7 +81,7 @@ class SpandrelNet(nn.Module):
 
 def _require_spandrel() -> None:
     if importlib.util.find_spec("spandrel") is None:
-        raise InputError('SpandrelNet needs the package spandrel: pip install "macr-plugin[benchmark]"')
+        raise InputError("SpandrelNet needs the package spandrel: pip install spandrel")
 
 
 def _has_noncommercial() -> bool:
@@ -116,7 +116,7 @@ def _find_architecture(name: str) -> tuple[type[nn.Module], Any]:
         return known[name]
     if name in NONCOMMERCIAL_ARCHITECTURES and not _has_noncommercial():
         raise InputError(
-            f'{name} needs the package spandrel_extra_arches: pip install "macr-plugin[noncommercial]"; its licence '
+            f"{name} needs the package spandrel_extra_arches: pip install spandrel_extra_arches; its licence "
             "does not allow commercial use"
         )
     nearest = difflib.get_close_matches(name, known, n=1)
@@ -143,7 +143,7 @@ def _load(checkpoint: Path) -> Any:
     try:
         return ModelLoader("cpu", registry=_registry()).load_from_file(checkpoint)
     except UnsupportedModelError as error:
-        more = "" if _has_noncommercial() else ' (pip install "macr-plugin[noncommercial]" adds some)'
+        more = "" if _has_noncommercial() else " (pip install spandrel_extra_arches adds some)"
         raise InputError(f"{checkpoint} holds the weights of no network that spandrel knows{more}") from error
     except Exception as error:
         raise InputError(f"checkpoint {checkpoint} cannot be read: {' '.join(str(error).split())}") from error

@@ -62,7 +62,7 @@ def export_network(network: nn.Module, target: Path, file_format: str, source: s
 def _require(*packages: str) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise InputError(f'--format onnx needs the package {package}: pip install "macr-plugin[export]"')
+            raise InputError(f"--format onnx needs the package {package}: pip install onnx onnxruntime onnxscript")
 
 
 def _metadata(network: nn.Module, source: str) -> dict[str, str]:

@@ -107,7 +107,7 @@ def deblur_video(
 
 def _require_pyav() -> None:
     if importlib.util.find_spec("av") is None:
-        raise InputError('videos need the package av (PyAV): pip install "macr-plugin[video]"')
+        raise InputError("videos need the package av (PyAV): pip install av")
 
 
 def _open(source: Path) -> av.container.InputContainer:

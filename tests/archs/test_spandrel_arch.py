@@ -130,8 +130,8 @@ def test_unusable_checkpoints_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("missing", "architecture", "command"),
     [
-        ("spandrel", "NAFNet", r'pip install "macr-plugin\[benchmark\]"'),
-        ("spandrel_extra_arches", "Restormer", r'pip install "macr-plugin\[noncommercial\]"; its licence'),
+        ("spandrel", "NAFNet", r"pip install spandrel"),
+        ("spandrel_extra_arches", "Restormer", r"pip install spandrel_extra_arches; its licence"),
     ],
 )
 def test_a_missing_package_is_named_with_the_command(monkeypatch, missing, architecture, command):
