@@ -44,10 +44,11 @@ mended = [
 print("mended", mended, FileClient._backends["lmdb"] is LmdbBackend)
 """
     )
-    assert "ARCH ['DeepDeblur', 'DeepDeblurDiscriminator', 'MACR', 'SRNDeblurNet', 'SpandrelNet']" in output
-    assert "LOSS ['MACRLoss', 'MACRMSSSIMLoss', 'MACRSSIMLoss']" in output
-    assert "DATASET ['DeblurPairDataset', 'SyntheticMotionBlurDataset']" in output
-    assert "MODEL ['MultiScaleDeblurGANModel', 'MultiScaleDeblurModel']" in output
+    networks = "'DeepDeblur', 'DeepDeblurDiscriminator', 'MACR', 'SRNDeblurNet', 'SpandrelNet', 'SunMotionNet'"
+    assert f"ARCH [{networks}]" in output
+    assert "LOSS ['MACRLoss', 'MACRMSSSIMLoss', 'MACRSSIMLoss', 'MotionCrossEntropyLoss']" in output
+    assert "DATASET ['DeblurPairDataset', 'LinearMotionPatchDataset', 'SyntheticMotionBlurDataset']" in output
+    assert "MODEL ['MotionClassifierModel', 'MultiScaleDeblurGANModel', 'MultiScaleDeblurModel']" in output
     assert "mended [] True" in output
 
 

@@ -120,6 +120,8 @@ def test_failing_entries_are_rows_and_the_rest_goes_on(write_options, weights, w
         "    def __init__(self):\n        super().__init__()\n        self.layer = torch.nn.Conv2d(3, 3, 1)\n"
         "    def forward(self, x):\n        if x.shape[-1] == 80:\n            raise MemoryError('too large')\n"
         "        return self.layer(x)\n"
+        "@ARCH_REGISTRY.register()\nclass Unbuildable(torch.nn.Module):\n"
+        "    def __init__(self):\n        raise TypeError('too many features')\n"
     )
     from macr_plugin.own_files import import_files
 
@@ -127,15 +129,15 @@ def test_failing_entries_are_rows_and_the_rest_goes_on(write_options, weights, w
     rows = [
         {"label": "missing", "network": SMALL, "weights": "nowhere.pth"},
         {"label": "other", "network": SMALL, "weights": "other.pth"},
-        {"label": "unbuildable", "network": {"type": "RIDNet", "in_channels": 3}},
+        {"label": "unbuildable", "network": {"type": "Unbuildable"}},
         {"label": "raises", "network": {"type": "RaisesInForward"}, "weights": "included"},
         *entries(weights),
     ]
     results = measure(write_options(rows))
     missing, other, unbuildable, raises, first, second = results.entries
-    assert missing.error == "weights nowhere.pth: No such file or directory: give an existing .pth file"
+    assert missing.error.startswith("weights nowhere.pth: No such file: give an existing .pth")
     assert "other.pth do not fit MACR" in other.error
-    assert "RIDNet" in unbuildable.error
+    assert unbuildable.error == "unbuildable: network Unbuildable: too many features"
     assert raises.error == "MemoryError: too large"
     assert missing.parameters == first.parameters, "what was measured before is kept"
     assert missing.latencies[0].median_ms > 0
