@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -45,3 +46,34 @@ def whole_file(path: Path, remedy: str) -> Iterator[BinaryIO]:
 def unfinished_file(path: Path) -> Path:
     """Where a file is while :func:`whole_file` writes it; still there only if the process was killed."""
     return path.with_name(f".{path.name}.unfinished")
+
+
+def walk_files(folder: Path, left_out: Iterable[Path] = ()) -> Iterator[Path]:
+    """Find the files of a folder, at any depth.
+
+    Links to folders are followed, and no folder is visited twice, so that links that lead back end nothing. What
+    begins with a dot is left out.
+
+    Args:
+        folder: The folder.
+        left_out: Folders that are not visited.
+
+    Yields:
+        The files as they are reached from the folder, in no order.
+    """
+    seen = {file_identity(path) for path in (folder, *left_out) if path.exists()}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        new = []
+        for name in sorted(folders):
+            path = Path(place, name)
+            if not name.startswith(".") and path.exists() and file_identity(path) not in seen:
+                seen.add(file_identity(path))
+                new.append(name)
+        folders[:] = new
+        yield from (file for name in names if not name.startswith(".") and (file := Path(place, name)).is_file())
+
+
+def file_identity(path: Path) -> tuple[int, int]:
+    """What two paths of one file or folder have in common."""
+    status = path.stat()
+    return status.st_dev, status.st_ino

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 from macr_plugin.errors import InputError
+from macr_plugin.files import walk_files
 
 #: Files that count as pictures, which OpenCV decodes and BasicSR therefore reads.
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -164,8 +165,7 @@ def picture_names(folder: Path) -> set[Path]:
         InputError: The folder is not there.
     """
     require_folder(folder)
-    files = _visible_files(folder.rglob("*"))
-    return {file.relative_to(folder) for file in files if file.suffix.lower() in PICTURE_SUFFIXES}
+    return {file.relative_to(folder) for file in walk_files(folder) if file.suffix.lower() in PICTURE_SUFFIXES}
 
 
 def check_keys(pairs: Iterable[ImagePair]) -> None:

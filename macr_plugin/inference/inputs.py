@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from macr_plugin.errors import InputError
+from macr_plugin.files import file_identity, walk_files
 from macr_plugin.inference.pictures import FORMATS
 from macr_plugin.inference.video import CONTAINERS
 
@@ -122,50 +123,22 @@ def _files(name: str, out: Path) -> Iterator[tuple[Path, Path]]:
 def _files_of_folder(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     if out.exists() and out.samefile(folder):
         raise InputError(f"{folder} would also be the output folder: name another one with -o")
-    found = [
-        Path(place, name)
-        for place, names in _walk(folder, out)
-        for name in names
-        if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-    ]
+    found = [path for path in walk_files(folder, [out]) if path.suffix.lower() in SUFFIXES]
     if not found:
         raise InputError(f"{folder} holds no pictures: expected {', '.join(SUFFIXES)}")
     yield from ((path, path.relative_to(folder)) for path in sorted(found))
 
 
-def _walk(folder: Path, out: Path) -> Iterator[tuple[str, list[str]]]:
-    """Folders and their files; links are followed, no folder is visited twice, and the output is left out.
-
-    mmengine's ``scandir`` follows a link that leads back to its own folder until the system stops it.
-    """
-    seen = {_identity(out)} if out.exists() else set()
-    seen.add(_identity(folder))
-    for place, folders, names in os.walk(folder, followlinks=True):
-        new = []
-        for name in sorted(folders):
-            path = Path(place, name)
-            if not name.startswith(".") and path.exists() and _identity(path) not in seen:
-                seen.add(_identity(path))
-                new.append(name)
-        folders[:] = new
-        yield place, names
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
 def _checked(jobs: Sequence[Job]) -> tuple[list[Job], list[Failure]]:
     """Refuse jobs that would write over a source or over another's result; one that comes twice is done once."""
-    sources = {_identity(job.source) for job in jobs if job.source.exists()}
+    sources = {file_identity(job.source) for job in jobs if job.source.exists()}
     taken: dict[Path, Path] = {}
     accepted, failures = [], []
     for job in jobs:
         target = Path(os.path.abspath(job.target))  # noqa: PTH100  links stay as they are named
         if target in taken and taken[target].samefile(job.source):
             continue
-        if job.target.exists() and _identity(job.target) in sources:
+        if job.target.exists() and file_identity(job.target) in sources:
             reason = f"{job.source} would be written to {job.target}, which is a source: name another folder with -o"
             failures.append(Failure(str(job.source), reason))
         elif target in taken:

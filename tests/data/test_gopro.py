@@ -190,3 +190,14 @@ def test_split_with_half_of_a_flattened_layout(tmp_path, missing):
         save(tmp_path / kind / "a.png")
     with pytest.raises(InputError, match=f"{missing} is not a folder"):
         find_split(tmp_path)
+
+
+def test_links_to_folders_are_followed_and_loops_survived(tmp_path):
+    save(tmp_path / "elsewhere/000001.png")
+    for kind in ("blur", "sharp"):
+        save(tmp_path / kind / "a/000001.png")
+        (tmp_path / kind / "b").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / kind / "a/loop").symlink_to(tmp_path / kind)
+        (tmp_path / kind / "again").symlink_to(tmp_path / kind / "a")
+        (tmp_path / kind / "gone").symlink_to(tmp_path / "nowhere")
+    assert [pair.key for pair in pair_folders(tmp_path / "blur", tmp_path / "sharp")] == ["a/000001", "b/000001"]

@@ -16,6 +16,7 @@ from macr_plugin.data.gopro import PICTURE_SUFFIXES, read_bytes
 from macr_plugin.data.lmdb import read_meta_info
 from macr_plugin.data.readers import ENCODINGS, CachedReader, FileReader, Reader, open_lmdb
 from macr_plugin.errors import InputError
+from macr_plugin.files import walk_files
 
 
 def list_photos(folder: Path, recursive: bool) -> list[Path]:
@@ -33,11 +34,8 @@ def list_photos(folder: Path, recursive: bool) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder of the photographs")
-    files = [
-        file
-        for file in folder.glob("**/*" if recursive else "*")
-        if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".") and file.is_file()
-    ]
+    found = walk_files(folder) if recursive else (file for file in folder.iterdir() if file.is_file())
+    files = [file for file in found if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")]
     if not files:
         raise InputError(f"{folder} holds no photographs: expected {', '.join(sorted(PICTURE_SUFFIXES))}")
     return sorted(files)
