@@ -32,6 +32,7 @@ class Line(NamedTuple):
         y: Heights, as many.
         reference: Height of the dashed line; None for none.
         reference_label: What that line is.
+        lower_is_better: Which end of the heights is the best, which is marked.
     """
 
     title: str
@@ -40,6 +41,7 @@ class Line(NamedTuple):
     y: Sequence[float]
     reference: float | None = None
     reference_label: str = ""
+    lower_is_better: bool = False
 
 
 def draw_line(line: Line) -> Picture:
@@ -68,7 +70,7 @@ def draw_line(line: Line) -> Picture:
     cv2.polylines(picture, [np.array(points)], isClosed=False, color=LINE, thickness=2, lineType=cv2.LINE_AA)
     for point in points:
         cv2.circle(picture, point, 3, LINE, cv2.FILLED, cv2.LINE_AA)
-    best = int(np.argmax(line.y))
+    best = int(np.argmin(line.y) if line.lower_is_better else np.argmax(line.y))
     cv2.circle(picture, points[best], 6, LINE, 1, cv2.LINE_AA)
     _write(picture, f"{line.y[best]:.2f}", (points[best][0], points[best][1] - 12), align=0.5)
     return picture

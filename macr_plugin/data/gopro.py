@@ -335,7 +335,7 @@ def _pair_scene(scene: Path, blur: str) -> list[ImagePair]:
     for folder in (blur_folder, sharp_folder):
         if not folder.is_dir():
             raise InputError(f"{scene} has no folder {folder.name}: a scene needs {blur} and sharp")
-    pairs = _pair_names(blur_folder, _png_names(blur_folder), sharp_folder, _png_names(sharp_folder))
+    pairs = _pair_names(blur_folder, _frame_names(blur_folder), sharp_folder, _frame_names(sharp_folder))
     return [replace(pair, key=f"{scene.name}/{pair.key}") for pair in pairs]
 
 
@@ -348,8 +348,8 @@ def _split_keys(pairs: list[ImagePair]) -> list[ImagePair]:
     return sorted(renamed, key=lambda pair: pair.key)
 
 
-def _png_names(folder: Path) -> set[Path]:
-    return {Path(file.name) for file in _visible_files(folder.iterdir()) if file.suffix.lower() == ".png"}
+def _frame_names(folder: Path) -> set[Path]:
+    return {Path(file.name) for file in _visible_files(folder.iterdir()) if file.suffix.lower() in PICTURE_SUFFIXES}
 
 
 def _visible_files(candidates: Iterable[Path]) -> list[Path]:

@@ -407,7 +407,10 @@ class MultiScaleDeblurModel(SRModel):
         """Draw the validations so far; a training goes on without the picture."""
         if dataset_name not in self.validation_curves:
             folder = Path(self.opt["path"]["visualization"])
-            self.validation_curves[dataset_name] = ValidationCurve(folder, dataset_name, self.training_began)
+            first_metric = next(iter(self.opt["val"]["metrics"].values()))
+            self.validation_curves[dataset_name] = ValidationCurve(
+                folder, dataset_name, self.training_began, first_metric.get("better") == "lower"
+            )
         try:
             blurred = mean_values([frame.blurred for frame in measured])
             self.validation_curves[dataset_name].add(iteration, self.metric_results, blurred)

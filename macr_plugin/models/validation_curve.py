@@ -49,13 +49,15 @@ class ValidationCurve:
         folder: Where they lie.
         dataset: Name of the data set.
         began: When this process began to train, in seconds of ``time.monotonic``.
+        lower_is_better: Whether the first metric is better the lower it is.
     """
 
-    def __init__(self, folder: Path, dataset: str, began: float) -> None:
+    def __init__(self, folder: Path, dataset: str, began: float, lower_is_better: bool = False) -> None:
         self._table = folder / f"{dataset}_curve.csv"
         self._picture = folder / f"{dataset}_curve.png"
         self._dataset = dataset
         self._began = began
+        self._lower_is_better = lower_is_better
         self._points = _read(self._table)
         self._resumed = True
 
@@ -79,15 +81,17 @@ class ValidationCurve:
             file.write(_table_of(self._points).encode())
         if len(self._points) > 1:
             with whole_file(self._picture, FREE_DISK_SPACE) as file:
-                file.write(cv2.imencode(".png", draw_curve(self._points, self._dataset))[1].tobytes())
+                picture = draw_curve(self._points, self._dataset, self._lower_is_better)
+                file.write(cv2.imencode(".png", picture)[1].tobytes())
 
 
-def draw_curve(points: Sequence[CurvePoint], dataset: str) -> Picture:
+def draw_curve(points: Sequence[CurvePoint], dataset: str, lower_is_better: bool = False) -> Picture:
     """Draw the first metric over iterations and over time.
 
     Args:
         points: What the validations measured, in order.
         dataset: Name of the data set.
+        lower_is_better: Whether the metric is better the lower it is.
 
     Returns:
         uint8 BGR picture of two charts side by side; white where the metric is finite nowhere.
@@ -108,6 +112,7 @@ def draw_curve(points: Sequence[CurvePoint], dataset: str) -> Picture:
                 values,
                 reference if math.isfinite(reference) else None,
                 f"blurred input, {reference:.2f}",
+                lower_is_better,
             )
         )
         for label, places in (

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from macr_plugin.data.gopro import check_png, find_pairs, find_split, pair_folders, read_pair, read_picture
+from macr_plugin.data.gopro import check_keys, check_png, find_pairs, find_split, pair_folders, read_pair, read_picture
 from macr_plugin.errors import InputError
 
 PICTURE = np.full((6, 8, 3), 100, np.uint8)
@@ -93,11 +93,20 @@ def test_missing_partner_tells_the_counts(split):
 
 
 @pytest.mark.parametrize(("scene", "frame"), [("a", "frame.1"), ("c.x", "000001"), ("a", "främe")])
-def test_names_that_basicsr_cannot_keep_are_refused(split, scene, frame):
+def test_names_with_dots_and_accents_are_found_and_refused_for_an_lmdb(split, scene, frame):
     save(split / scene / "blur" / f"{frame}.png")
     save(split / scene / "sharp" / f"{frame}.png")
+    pairs = {pair.key: pair for pair in find_pairs(split)}
+    assert pairs[f"{scene}/{frame}"].blur == split / scene / "blur" / f"{frame}.png"
     with pytest.raises(InputError, match=f"cannot keep the name '{scene}/{frame}'"):
-        find_pairs(split)
+        check_keys(pairs.values())
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "bmp"])
+def test_scenes_of_other_formats(tmp_path, suffix):
+    for kind in ("blur", "sharp"):
+        save(tmp_path / "test/a" / kind / f"000001.{suffix}")
+    assert [pair.key for pair in find_pairs(tmp_path / "test")] == ["a/000001"]
 
 
 def test_folders_are_paired_by_relative_name(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from macr_plugin import line_chart
 from macr_plugin.line_chart import HEIGHT, LINE, WIDTH
 from macr_plugin.models import validation_curve
 from macr_plugin.models.validation_curve import CurvePoint, ValidationCurve, draw_curve
@@ -142,3 +143,13 @@ def test_a_training_leaves_its_curve_and_goes_on_without_one(build, tmp_path, ca
 def test_a_test_run_has_no_curve(build, tmp_path):
     build(is_train=False).validation(torch.utils.data.DataLoader(Frames()), "run", None, save_img=False)
     assert list((tmp_path / "visualization").glob("*curve*")) == []
+
+
+@pytest.mark.parametrize(("lower_is_better", "best", "other"), [(True, "2.00", "6.00"), (False, "6.00", "2.00")])
+def test_the_best_point_is_marked_for_either_order(monkeypatch, lower_is_better, best, other):
+    written = []
+    monkeypatch.setattr(line_chart, "_write", lambda picture, text, *args, **options: written.append(text))
+    points = [CurvePoint(10 * n, n, {"niqe": value}, {"niqe": 5.5}) for n, value in enumerate([4.0, 2.0, 6.0], 1)]
+    draw_curve(points, "test", lower_is_better)
+    assert best in written
+    assert other not in written
