@@ -28,7 +28,7 @@ model = build_model(
         "world_size": world_size,
         "is_train": True,
         "network_g": {"type": "MACR", "num_feat": 8, "num_blocks": 1, "branch_channels": 2},
-        "path": {},
+        "path": {"models": folder, "training_states": folder},
         "train": {
             "optim_g": {"type": "Adam", "lr": 1e-3},
             "scheduler": {"type": "MultiStepLR", "milestones": []},
