@@ -28,7 +28,7 @@ def load_pretrained(
 
     logger, network = get_root_logger(), model.get_bare_model(net)
     checkpoint = read_checkpoint(load_path, param_key, as_basicsr=True)
-    logger.info(f"Loading {type(network).__name__} from {load_path}, with param key: [{checkpoint.param_key}].")
+    logger.info(f"Loading {type(network).__name__} model from {load_path}, with param key: [{checkpoint.param_key}].")
     difference = load_state(network, checkpoint, strict)
     if difference:
         logger.warning(f"weights {load_path}: left out what does not fit: {difference}")

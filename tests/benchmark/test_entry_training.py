@@ -70,7 +70,8 @@ def test_the_options_of_a_run(working_folder):
 
 
 def test_an_entry_brings_its_own_model_class_and_data(working_folder):
-    photos = {"type": "LinearMotionPatchDataset", "dataroot_gt": "pairs", "num_worker_per_gpu": 0}
+    loading = {"batch_size_per_gpu": 7, "num_worker_per_gpu": 0}
+    photos = {"type": "LinearMotionPatchDataset", "dataroot_gt": "pairs", **loading}
     network = {"type": "SunMotionNet", "channels": [4, 4, 8]}
     entry = Entry(
         "Sun",
