@@ -136,8 +136,8 @@ def _network_and_crops(opt: Options) -> Iterator[Problem]:
         )
     for key in ("optim_g", "optim_d"):
         rate = (train.get(key) or {}).get("lr", 1)
-        if not _is_number(rate) or not 0 < rate < float("inf"):
-            yield Problem(("train", key, "lr"), f"is {rate!r}: it must be a number above 0")
+        if not _is_number(rate) or not 0 <= rate < float("inf"):
+            yield Problem(("train", key, "lr"), f"is {rate!r}: it must be 0 or more")
     if train and opt["datasets"].get("train") is None:
         yield Problem(("datasets", "train"), "is missing: a training needs pictures")
     if train and opt.get("logger") is None:

@@ -105,7 +105,7 @@ def test_a_value_of_the_wrong_type_is_named(place):
         (BASE, "train.scale_weights", [1, -1, 1], "train.scale_weights[1]: is -1"),
         (BASE, "train.optim_g.type", "Adma", "train.optim_g.type: unknown optimizer 'Adma': did you mean Adam"),
         (BASE, "train.optim_g.lrr", 1, "train.optim_g.lrr: unknown option of Adam 'lrr': did you mean lr?"),
-        (BASE, "train.optim_g.lr", 0, "train.optim_g.lr: is 0: it must be a number above 0"),
+        (BASE, "train.optim_g.lr", -1, "train.optim_g.lr: is -1: it must be 0 or more"),
         (BASE, "train.optim_g.lr", float("nan"), "train.optim_g.lr: is nan"),
         (BASE, "train.scheduler.type", "Cosine", "train.scheduler.type: unknown scheduler 'Cosine'"),
         (BASE, "train.scheduler.gama", 1, "train.scheduler.gama: unknown option of "),
