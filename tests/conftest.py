@@ -1,7 +1,13 @@
 """Fixtures for all tests."""
 
+import sys
+
 import pytest
 import torch
+from basicsr.models.base_model import BaseModel
+from basicsr.models.realesrgan_model import RealESRGANModel
+from basicsr.models.realesrnet_model import RealESRNetModel
+from basicsr.utils.file_client import FileClient
 
 
 def pytest_collection_modifyitems(items):
@@ -12,3 +18,28 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def restored_tf32():
+    """Models choose TF32 for their whole process: each test starts with torch's own choice."""
+    allowed = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+@pytest.fixture
+def restored_basicsr():
+    """Undo whatever a mend changes in BasicSR's modules."""
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "basicsr"]
+    before = [(module, dict(vars(module))) for module in modules]
+    methods, backends = dict(vars(BaseModel)), dict(FileClient._backends)
+    exchanges = {model: model._dequeue_and_enqueue for model in (RealESRNetModel, RealESRGANModel)}
+    yield
+    for module, attributes in before:
+        vars(module).update(attributes)
+    for model, exchange in exchanges.items():
+        model._dequeue_and_enqueue = exchange
+    for name in ("model_to_device", "resume_training", "load_network"):
+        setattr(BaseModel, name, methods[name])
+    FileClient._backends = backends

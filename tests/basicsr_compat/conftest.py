@@ -5,32 +5,16 @@ import sys
 import pytest
 import torch
 import yaml
-from basicsr.models.base_model import BaseModel
-from basicsr.models.realesrgan_model import RealESRGANModel
-from basicsr.models.realesrnet_model import RealESRNetModel
 from basicsr.utils import options
-from basicsr.utils.file_client import FileClient
 
 from macr_plugin.basicsr_compat import parsing, program
 from macr_plugin.options.file import read_options
 
 
 @pytest.fixture(autouse=True)
-def restored_basicsr(monkeypatch):
-    """Undo whatever a mend changes in BasicSR's modules."""
+def mended_process(monkeypatch, restored_basicsr):
+    """Every test here may mend BasicSR in this process."""
     monkeypatch.setenv(program.TRAINING_PROCESS_VARIABLE, "")
-    modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "basicsr"]
-    before = [(module, dict(vars(module))) for module in modules]
-    methods, backends = dict(vars(BaseModel)), dict(FileClient._backends)
-    exchanges = {model: model._dequeue_and_enqueue for model in (RealESRNetModel, RealESRGANModel)}
-    yield
-    for module, attributes in before:
-        vars(module).update(attributes)
-    for model, exchange in exchanges.items():
-        model._dequeue_and_enqueue = exchange
-    for name in ("model_to_device", "resume_training", "load_network"):
-        setattr(BaseModel, name, methods[name])
-    FileClient._backends = backends
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ import pickle
 import random
 import shutil
 
-import basicsr.train
 import cv2
 import lmdb
 import numpy as np
@@ -396,10 +395,8 @@ def test_cached_pictures_are_read_once(split, backend):
 
 
 @pytest.fixture
-def draws_of(split, monkeypatch):
+def draws_of(split, restored_basicsr):
     """Crops of some epochs as BasicSR's program would draw them, with the name of the picture."""
-    for module in (basicsr.train, data_sampler):
-        monkeypatch.setattr(module, "EnlargedSampler", data_sampler.EnlargedSampler)
     mend_epochs(DrawnIndex)
 
     def draw(epochs=(0,), num_workers=0, rank=0, ranks=1, ratio=3, backend="lmdb", seed=0, **loader_options):

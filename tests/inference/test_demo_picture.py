@@ -10,9 +10,12 @@ import torch
 import yaml
 
 from macr_plugin.archs.macr_arch import MACR
+from macr_plugin.visualization import CAPTION_HEIGHT, LINE_HEIGHT
 
 SCRIPT = Path(__file__).parents[2] / "scripts/demo_picture.py"
 NETWORK = {"num_feat": 8, "num_blocks": 1, "branch_channels": 2}
+# "trained here, 24.00 dB" takes two lines above a picture of 120 pixels.
+CAPTIONS = CAPTION_HEIGHT + LINE_HEIGHT
 
 
 @pytest.fixture
@@ -55,15 +58,15 @@ def test_columns_are_the_versions_each_with_its_detail(run, tmp_path, pairs):
     drawn = cv2.imread(str(tmp_path / "demo.png"))
     blurred, sharp = (cv2.imread(str(pairs / f"cat/{kind}/000002.png")) for kind in ("blur", "sharp"))
     # Blurred, restored, sharp, 120 pixels wide with gaps of 4; the detail, 64 by 85, fits once below.
-    assert drawn.shape == (28 + 96 + 4 + 64, 3 * 120 + 2 * 4, 3)
+    assert drawn.shape == (CAPTIONS + 96 + 4 + 64, 3 * 120 + 2 * 4, 3)
     for left, version in ((0, blurred), (248, sharp)):
-        shown = drawn[28:124, left : left + 120]
+        shown = drawn[CAPTIONS : CAPTIONS + 96, left : left + 120]
         assert np.median(np.abs(shown.astype(int) - version)) == 0
 
 
 def test_all_frames_below_each_other_as_jpeg(run, tmp_path):
     run("--out", tmp_path / "demo.jpg")
-    assert cv2.imread(str(tmp_path / "demo.jpg")).shape == (2 * 192 + 4, 368, 3)
+    assert cv2.imread(str(tmp_path / "demo.jpg")).shape == (2 * (CAPTIONS + 164) + 4, 368, 3)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Every option file: parsed by BasicSR, built, and run once on a few small pictures."""
 
+import gc
 import re
 from pathlib import Path
 
@@ -68,6 +69,13 @@ def parse(working_folder, monkeypatch):
         return parse_options(str(working_folder), is_train)[0]
 
     return parse
+
+
+@pytest.fixture(autouse=True)
+def freed_models():
+    """Models are circles of references: full-size ones must not wait for Python to look for them."""
+    yield
+    gc.collect()
 
 
 def weights_of(net):

@@ -33,13 +33,6 @@ def log(caplog):
     return caplog
 
 
-@pytest.fixture(autouse=True)
-def restored_tf32():
-    allowed = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    yield
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = allowed
-
-
 def warnings_of(log):
     return [record.getMessage() for record in log.records if record.levelno == logging.WARNING]
 
