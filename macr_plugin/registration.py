@@ -22,6 +22,7 @@ def register_all() -> None:
     from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
     from macr_plugin.data.linear_motion_patch_dataset import LinearMotionPatchDataset
     from macr_plugin.data.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
+    from macr_plugin.losses.fourier_loss import MACRFourierLoss
     from macr_plugin.losses.motion_loss import MotionCrossEntropyLoss
     from macr_plugin.losses.structural_loss import MACRLoss, MACRMSSSIMLoss, MACRSSIMLoss
     from macr_plugin.metrics.psnr_ssim import calculate_psnr_on_device, calculate_ssim_3d, calculate_ssim_on_device
@@ -31,7 +32,7 @@ def register_all() -> None:
 
     for target, entries in (
         (registry.ARCH_REGISTRY, (MACR, DeepDeblur, DeepDeblurDiscriminator, SRNDeblurNet, SpandrelNet, SunMotionNet)),
-        (registry.LOSS_REGISTRY, (MACRLoss, MACRSSIMLoss, MACRMSSSIMLoss, MotionCrossEntropyLoss)),
+        (registry.LOSS_REGISTRY, (MACRLoss, MACRSSIMLoss, MACRMSSSIMLoss, MACRFourierLoss, MotionCrossEntropyLoss)),
         (registry.DATASET_REGISTRY, (DeblurPairDataset, SyntheticMotionBlurDataset, LinearMotionPatchDataset)),
         (registry.METRIC_REGISTRY, (calculate_psnr_on_device, calculate_ssim_on_device, calculate_ssim_3d)),
         (registry.MODEL_REGISTRY, (MultiScaleDeblurModel, MultiScaleDeblurGANModel, MotionClassifierModel)),

@@ -46,7 +46,7 @@ print("mended", mended, FileClient._backends["lmdb"] is LmdbBackend)
     )
     networks = "'DeepDeblur', 'DeepDeblurDiscriminator', 'MACR', 'SRNDeblurNet', 'SpandrelNet', 'SunMotionNet'"
     assert f"ARCH [{networks}]" in output
-    assert "LOSS ['MACRLoss', 'MACRMSSSIMLoss', 'MACRSSIMLoss', 'MotionCrossEntropyLoss']" in output
+    assert "LOSS ['MACRFourierLoss', 'MACRLoss', 'MACRMSSSIMLoss', 'MACRSSIMLoss', 'MotionCrossEntropyLoss']" in output
     assert "DATASET ['DeblurPairDataset', 'LinearMotionPatchDataset', 'SyntheticMotionBlurDataset']" in output
     assert "MODEL ['MotionClassifierModel', 'MultiScaleDeblurGANModel', 'MultiScaleDeblurModel']" in output
     assert "mended [] True" in output
