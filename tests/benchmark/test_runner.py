@@ -21,6 +21,8 @@ from macr_plugin.benchmark.results import EntryResult, Published, Quality, Resul
 from macr_plugin.benchmark.runner import BenchmarkRun, benchmark, compare_with_first
 from macr_plugin.cli import main
 from macr_plugin.errors import InputError
+from macr_plugin.inference.deblurrer import Deblurrer
+from macr_plugin.weights.shipped import read_card
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"type": "MACR", "num_feat": 8, "num_blocks": 1, "branch_channels": 2}
@@ -110,6 +112,20 @@ def test_what_a_network_shows_beside_goes_into_the_report(write_options, working
     page = (out / "report.html").read_text()
     assert page.count('alt="scene0/000000, Sun: motion field"') == 1
     assert page.count('<img src="data:image/webp;base64,') == 2
+
+
+def test_shipped_weights_are_given_by_name(write_options, working_folder):
+    network = read_card("macr-small")["network_g"]
+    (entry,) = measure(write_options([{"label": "shipped", "network": network, "weights": "macr-small"}])).entries
+    assert entry.error is None
+    restorer = Deblurrer("macr-small")
+    expected = []
+    for number in range(4):
+        frame = f"pairs/scene{number // 2}/{{}}/{number:06d}.png"
+        blurred, sharp = (cv2.imread(frame.format(kind)) for kind in ("blur", "sharp"))
+        restored = restorer.restore(np.ascontiguousarray(blurred[..., ::-1]))[..., ::-1]
+        expected.append(calculate_psnr(restored, sharp, 0))
+    assert [frame.psnr for frame in entry.quality.frames] == pytest.approx(expected, abs=0.01)
 
 
 def test_failing_entries_are_rows_and_the_rest_goes_on(write_options, weights, working_folder):
