@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_FOLDER ?= .
 
-.PHONY: help install demo test test-slow lint format clean
+.PHONY: help install demo test test-slow lint docs format clean
 
 help:
 	@echo "make demo       install into $(VENV), make the demo data, train, validate, leave pictures in experiments/"
 	@echo "make test       tests on the CPU, within 15 minutes on 2 cores"
 	@echo "make test-slow  torchrun, kills and other long processes, within 30 minutes"
 	@echo "make lint       ruff, format check, mypy"
+	@echo "make docs       pages and reference in docs/_build/index.html"
 
 install: $(VENV)/.installed
 
@@ -19,7 +20,7 @@ $(VENV)/.installed: pyproject.toml setup.py macr_plugin.pth
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77.0.3,<82" wheel
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps basicsr==1.4.2
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test,benchmark,noncommercial,video,export]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test,benchmark,noncommercial,video,export,docs]"
 	touch $@
 
 demo: install
@@ -43,9 +44,13 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Strict: a warning, such as a link that leads nowhere, is an error.
+docs: install
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_api docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -44,8 +44,6 @@ INSTALL_REQUIRES = [
     "jinja2>=3.1",
     # YAML options.
     "pyyaml>=6",
-    # Weights in files that hold no code: the shipped ones, and other people's.
-    "safetensors>=0.4",
     # Describes the options: every mistake in an option file is found at once. 2.7 has the strict mode that we use.
     "pydantic>=2.7,<3",
     # Progress bars.
@@ -85,6 +83,12 @@ EXTRAS_REQUIRE = {
         # Public License, which does not allow commercial use.
         "spandrel>=0.4",
         "spandrel_extra_arches>=0.2",
+    ],
+    "docs": [
+        # The site of the documentation: its builder, its theme, and Markdown pages in it.
+        "sphinx>=8.1,<9",
+        "furo>=2024.8.6",
+        "myst-parser>=4,<5",
     ],
     "export": [
         # Writes and checks ONNX files.

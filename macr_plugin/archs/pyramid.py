@@ -32,7 +32,7 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
         size: Height and width of the result.
 
     Returns:
-        Shape (N, C, *size); the very same tensor when it has that size already.
+        Shape (N, C, height, width); the very same tensor when it has that size already.
     """
     height, width = image.shape[-2:]
     if is_symbolic(image):
