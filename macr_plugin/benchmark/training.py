@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -25,7 +23,7 @@ from tqdm import tqdm
 
 from macr_plugin.benchmark.options import DATASET, Entry, TrainingBase, file_name
 from macr_plugin.errors import InputError
-from macr_plugin.files import FREE_DISK_SPACE, whole_file
+from macr_plugin.files import FREE_DISK_SPACE, FileLock, whole_file
 from macr_plugin.options.check import check_options
 
 #: Share of a time budget that is spent on finding out how long a step takes.
@@ -235,9 +233,12 @@ class _Run:
         command = [sys.executable, "-m", "macr_plugin.train", "-opt", str(option_file), "--auto_resume"]
         for path in self.imports:
             command += ["--import", str(path)]
-        with self._locked() as lock, self.output.open("ab") as output:
+        lock = FileLock(self.folder / f"{self.name}.lock", f"another process is training {self.experiment}")
+        with lock, self.output.open("ab") as output:
+            # The training holds the lock too: it may outlive this process, which a kill ends.
+            held = [lock.descriptor] if lock.descriptor is not None else []
             process = subprocess.Popen(
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(lock,)
+                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=held
             )
             try:
                 yield process
@@ -245,19 +246,6 @@ class _Run:
                 if process.poll() is None:
                     process.terminate()
                     process.wait()
-
-    @contextmanager
-    def _locked(self) -> Iterator[int]:
-        """Keep a second benchmark off this run; the training process holds the lock too and so outlives our end."""
-        lock = os.open(self.folder / f"{self.name}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(f"another process is training {self.experiment}: wait for it or end it") from error
-            yield lock
-        finally:
-            os.close(lock)
 
     def logged(self) -> list[tuple[float, int]]:
         """Time in seconds and step of every line about a step, in order; of several starts, all."""

@@ -35,6 +35,7 @@ import numpy as np
 
 from macr_plugin.data.gopro import PNG_SIGNATURE, check_key, decode_picture, picture_key, read_bytes
 from macr_plugin.errors import InputError
+from macr_plugin.files import FileLock
 
 Encoding = Literal["png", "uncompressed"]
 
@@ -94,11 +95,12 @@ def staged(*targets: Path) -> Iterator[tuple[Path, ...]]:
         One path for each target, not existing yet.
 
     Raises:
-        InputError: The parent folder cannot be written to, or the disk is full.
+        InputError: The parent folder cannot be written to, the disk is full, or another process writes these targets.
     """
     parent = targets[0].parent
     staging = staging_folder(targets[0])
-    with disk_errors(parent):
+    make_folder(parent)
+    with staging_lock(staging), disk_errors(parent):
         try:
             shutil.rmtree(staging, ignore_errors=True)
             make_folder(staging)
@@ -120,6 +122,30 @@ def staging_folder(target: Path) -> Path:
         Path of the folder.
     """
     return target.parent / f".{target.name}.macr-partial"
+
+
+def staging_lock(staging: Path) -> FileLock:
+    """Keep other processes from writing in a hidden folder.
+
+    Args:
+        staging: The folder.
+
+    Returns:
+        The lock, held until it is released.
+
+    Raises:
+        InputError: Another process holds it.
+    """
+    return FileLock(lock_file(staging), f"another process is writing into {staging}")
+
+
+def lock_file(staging: Path) -> Path:
+    """Name the file beside a hidden folder that a process holds while it writes there.
+
+    Args:
+        staging: The folder.
+    """
+    return staging.with_name(f"{staging.name}.lock")
 
 
 def make_folder(folder: Path) -> None:

@@ -8,14 +8,11 @@ hidden folder; a kill, a full disk and any other failure leave it for the next r
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -34,12 +31,14 @@ from macr_plugin.data.lmdb import (
     Storage,
     disk_errors,
     flush,
+    lock_file,
     make_folder,
     meta_line,
     picture_entries,
     publish,
     put_all,
     staging_folder,
+    staging_lock,
     write_storage,
 )
 from macr_plugin.errors import InputError
@@ -198,12 +197,18 @@ def pairs_written(targets: Sequence[Path], recipe: Recipe) -> int:
 
 
 def remove_leftovers(targets: Sequence[Path]) -> None:
-    """Remove the hidden folder of a run that was killed after its last step.
+    """Remove the hidden folder, and the lock file, of a run that was killed after its last step.
 
     Args:
         targets: The two LMDB folders, complete.
+
+    Raises:
+        InputError: Another process is about to do so.
     """
-    shutil.rmtree(staging_folder(targets[0]), ignore_errors=True)
+    staging = staging_folder(targets[0])
+    if staging.exists() or lock_file(staging).exists():
+        with staging_lock(staging):
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_pairs(targets: tuple[Path, Path], pairs: Sequence[ImagePair], recipe: Recipe, workers: int) -> None:
@@ -222,7 +227,7 @@ def write_pairs(targets: tuple[Path, Path], pairs: Sequence[ImagePair], recipe: 
     parent, staging = targets[0].parent, staging_folder(targets[0])
     make_folder(staging)
     remedy = f"free some space and run the same command again, which goes on from {staging}, or remove that folder"
-    with _locked(staging), disk_errors(parent, remedy):
+    with staging_lock(staging), disk_errors(parent, remedy):
         progress = _read_progress(targets, recipe)
         if progress.pairs == 0:
             _empty(staging)
@@ -330,16 +335,3 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another process is writing into {folder}: wait for it") from error
-        yield
-    finally:
-        os.close(descriptor)

@@ -1,3 +1,5 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -188,3 +190,30 @@ def test_other_cut_outs_make_another_set(photos, tmp_path):
     cv2.imwrite(str(things / "ball.png"), np.full((20, 20, 4), 100, np.uint8))
     with pytest.raises(InputError, match="other photographs or settings"):
         synthesize_from_photos(photos, out, pairs=1, model=model)
+
+
+def test_two_at_once_lose_nothing(photos, tmp_path, monkeypatch):
+    """The second is refused, whatever it would write, and the first ends as if it had not been started."""
+    out, write_split, refusals = tmp_path / "out/train", pair_sets.write_split, []
+
+    def while_another_starts(*arguments):
+        for seed in (0, 1):
+            with pytest.raises(InputError, match=rf"another process is writing into .* process {os.getpid()}"):
+                staged_synthesis(seed)
+            refusals.append(seed)
+        write_split(*arguments)
+
+    def staged_synthesis(seed):
+        with monkeypatch.context() as patches:
+            patches.setattr(pair_sets, "write_split", write_split)
+            synthesize_from_photos(photos, out, pairs=1, model=BlurModel((2, 5)), seed=seed)
+
+    monkeypatch.setattr(pair_sets, "write_split", while_another_starts)
+    assert synthesize_from_photos(photos, out, pairs=1, model=BlurModel((2, 5)))
+    assert refusals == [0, 1]
+    expected = tmp_path / "alone/train"
+    monkeypatch.setattr(pair_sets, "write_split", write_split)
+    synthesize_from_photos(photos, expected, pairs=1, model=BlurModel((2, 5)))
+    assert files_below(out.parent).keys() == files_below(expected.parent).keys()
+    assert files_below(out) == files_below(expected)
+    assert not [path for path in out.parent.iterdir() if path.name.startswith(".")]
