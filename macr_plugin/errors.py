@@ -39,12 +39,22 @@ def one_line_errors(program: str) -> Iterator[None]:
     """
     try:
         yield
-    except InputErrors as error:
-        for line in error.lines:
-            print(f"{program}: error: {line}", file=sys.stderr)
-        raise SystemExit(2) from None
     except InputError as error:
-        # An error from a data loading worker arrives wrapped into that worker's traceback, the message last.
-        message = str(error).strip().splitlines()[-1].removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")
-        print(f"{program}: error: {message}", file=sys.stderr)
+        print_lines(program, error)
         raise SystemExit(2) from None
+
+
+def print_lines(program: str, error: InputError) -> None:
+    """Print an error on standard error, one line for each mistake.
+
+    Args:
+        program: Name in front of each line.
+        error: What is wrong.
+    """
+    if isinstance(error, InputErrors):
+        lines: Sequence[str] = error.lines
+    else:
+        # An error from a data loading worker arrives wrapped into that worker's traceback, the message last.
+        lines = [str(error).strip().splitlines()[-1].removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")]
+    for line in lines:
+        print(f"{program}: error: {line}", file=sys.stderr)

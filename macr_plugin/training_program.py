@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from macr_plugin.basicsr_compat import mend_training_program
-from macr_plugin.basicsr_compat.program import main_module_name
+from macr_plugin.basicsr_compat.failed_starts import end_in_one_line
+from macr_plugin.basicsr_compat.program import is_basicsr_program, main_module_name
 from macr_plugin.data.drawn_index import DrawnIndex
 from macr_plugin.data.lmdb_environments import lmdb_environments
 from macr_plugin.errors import InputError, one_line_errors
@@ -49,6 +50,9 @@ def _errors_of_first_process() -> Iterator[None]:
 def mend_this_program() -> None:
     """Apply every mend that training and testing need; does nothing when called again."""
     # Imports torch, which the check of the options does without.
+    from macr_plugin.models import checkpoints
     from macr_plugin.weights.pretrained import load_pretrained
 
-    mend_training_program(read, check, DrawnIndex, lmdb_environments(), load_pretrained)
+    mend_training_program(read, check, DrawnIndex, lmdb_environments(), load_pretrained, checkpoints)
+    if is_basicsr_program():
+        end_in_one_line()

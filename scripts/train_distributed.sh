@@ -12,6 +12,8 @@ processes=$1
 options=$2
 shift 2
 
+# Slurm's warning before the end of a job: torchrun passes it on too, where it knows this variable.
+export PET_SIGNALS_TO_HANDLE="${PET_SIGNALS_TO_HANDLE:-SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1}"
 exec "${PYTHON:-python}" -m torch.distributed.run \
   --nnodes="${NODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$processes" \
   --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${MASTER_PORT:-29500}" \

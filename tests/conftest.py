@@ -40,6 +40,7 @@ def restored_basicsr():
         vars(module).update(attributes)
     for model, exchange in exchanges.items():
         model._dequeue_and_enqueue = exchange
-    for name in ("model_to_device", "resume_training", "load_network"):
-        setattr(BaseModel, name, methods[name])
+    for name, method in methods.items():
+        if vars(BaseModel)[name] is not method:
+            setattr(BaseModel, name, method)
     FileClient._backends = backends

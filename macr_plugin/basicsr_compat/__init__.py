@@ -13,7 +13,10 @@ The faults, by module:
 * ``command_line``: numbers that stay text, code that is run, a launcher's rank that is not known.
 * ``schedule``: changed options that a resume ignores or ends on.
 * ``resume``: states looked for elsewhere, loaded on a GPU alone, and taken without their weights.
-* ``failed_starts``: folders that are left where a run ends before its first step; for the plugin's launchers.
+* ``saving``: checkpoints written in place, or of weights that are not finite, and a resume without random states.
+* ``failed_starts``: folders that are left where a run ends before its first step.
+* ``signals``: steps that are lost where a training is told to end.
+* ``event_log``: curves that run double after a resume.
 * ``pretrained``: weights to start from in other files than its own.
 * ``distributed``: processes on a CPU.
 * ``degradation``: models that degrade their batches on a GPU whatever they are told.
@@ -35,6 +38,7 @@ from macr_plugin.basicsr_compat.command_line import mend_forced_values
 from macr_plugin.basicsr_compat.degradation import mend_degradation_on_cpu
 from macr_plugin.basicsr_compat.distributed import mend_distributed_on_cpu
 from macr_plugin.basicsr_compat.epochs import mend_epochs
+from macr_plugin.basicsr_compat.event_log import mend_event_log
 from macr_plugin.basicsr_compat.lmdb_backend import Environments, mend_lmdb_environments
 from macr_plugin.basicsr_compat.loading import log_effective_batch, mend_worker_seeds
 from macr_plugin.basicsr_compat.parsing import mend_option_copy, mend_options, mend_output_root
@@ -43,7 +47,9 @@ from macr_plugin.basicsr_compat.prefetching import mend_cuda_prefetcher
 from macr_plugin.basicsr_compat.pretrained import LoadPretrained, mend_load_network
 from macr_plugin.basicsr_compat.program import TRAINING_PROCESS_VARIABLE, is_training_program, is_training_worker
 from macr_plugin.basicsr_compat.resume import mend_resume, mend_resumed_weights
+from macr_plugin.basicsr_compat.saving import Checkpoints, mend_saving
 from macr_plugin.basicsr_compat.schedule import mend_changed_schedules
+from macr_plugin.basicsr_compat.signals import mend_signals
 from macr_plugin.basicsr_compat.torchvision_alias import alias_functional_tensor
 
 __all__ = ["alias_functional_tensor", "is_training_program", "mend_training_program"]
@@ -55,6 +61,7 @@ def mend_training_program(
     draw: Callable[[int, int, int], int],
     environments: Environments,
     load_pretrained: LoadPretrained,
+    checkpoints: Checkpoints,
 ) -> None:
     """Apply every mend that training and testing need; does nothing when called again.
 
@@ -65,6 +72,7 @@ def mend_training_program(
         draw: Makes a sample's number from that number, the epoch and the draw.
         environments: The LMDB environments that this process shares.
         load_pretrained: Loads the weights that a model starts from.
+        checkpoints: How files are saved, and what of a process goes into them.
     """
     from basicsr.utils import options
 
@@ -78,7 +86,10 @@ def mend_training_program(
     mend_option_copy()
     mend_distributed_on_cpu()
     mend_degradation_on_cpu()
+    mend_signals()
     mend_resume()
+    mend_event_log()
+    mend_saving(checkpoints)
     mend_load_network(load_pretrained)
     mend_resumed_weights()
     mend_changed_schedules()

@@ -6,13 +6,15 @@ import functools
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from macr_plugin.basicsr_compat.parsing import option_path_from_arguments
 from macr_plugin.basicsr_compat.patching import replace_everywhere
-from macr_plugin.errors import InputError
+from macr_plugin.basicsr_compat.program import main_module_name
+from macr_plugin.errors import InputError, print_lines
 
 
 @contextmanager
@@ -43,7 +45,7 @@ def no_folders_of_failed_starts() -> Iterator[None]:
     BaseModel.update_learning_rate = recording_update_learning_rate
     try:
         yield
-    except InputError:
+    except (InputError, SystemExit):
         if not steps and all(_holds_nothing(folder) for folder, *_ in made):
             for folder, *parents in made:
                 shutil.rmtree(folder)
@@ -54,6 +56,23 @@ def no_folders_of_failed_starts() -> Iterator[None]:
     finally:
         replace_everywhere(recording_mkdir_and_rename, mkdir_and_rename)
         BaseModel.update_learning_rate = update_learning_rate
+
+
+def end_in_one_line() -> None:
+    """Let BasicSR's own script end on bad input as the plugin's launchers do, but for its exit status, which is 1."""
+    excepthook = sys.excepthook
+    folders = no_folders_of_failed_starts()
+    folders.__enter__()
+
+    def mended_excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        with suppress(InputError):
+            folders.__exit__(kind, error, trace)
+        if isinstance(error, InputError):
+            print_lines(main_module_name() or "basicsr", error)
+        else:
+            excepthook(kind, error, trace)
+
+    sys.excepthook = mended_excepthook
 
 
 def _holds_nothing(folder: Path) -> bool:

@@ -8,23 +8,57 @@ from collections.abc import Callable
 from typing import Any
 
 from macr_plugin.basicsr_compat.patching import Options, replace_everywhere
+from macr_plugin.basicsr_compat.signals import leave_signals_to_parent
 
 
 def seed_worker(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
     """Seed a data loading worker from torch's seed of it, which is new in every epoch and in every process.
 
+    A sample whose number tells its epoch and draw gets generators seeded by them: it is the same for any number of
+    workers and after a resume in the midst of an epoch.
+
     Args:
         worker_id: As torch's ``worker_init_fn`` gets it; the remaining arguments are BasicSR's.
         num_workers: Not used.
         rank: Not used.
-        seed: Not used.
+        seed: Of the training.
     """
-    import numpy as np
     import torch
 
-    worker_seed = torch.initial_seed() % 2**32
-    random.seed(worker_seed)
-    np.random.seed(worker_seed)
+    seed_generators(torch.initial_seed() % 2**32)
+    worker = torch.utils.data.get_worker_info()
+    if worker is not None:
+        leave_signals_to_parent()
+        seed_each_draw(worker.dataset, seed)
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the generators that data sets draw from, but for torch's."""
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)
+
+
+def seed_each_draw(dataset: Any, seed: int) -> None:
+    """Let a data set draw each sample from the seed of the training, the epoch and the draw.
+
+    Args:
+        dataset: A worker's own copy; changed in place.
+        seed: Of the training.
+    """
+    import torch
+
+    original = type(dataset)
+
+    def seeded_getitem(self: Any, index: Any) -> Any:
+        if hasattr(index, "draw"):
+            number = random.Random(f"{seed} {index.epoch} {index.draw}").getrandbits(32)
+            seed_generators(number)
+            torch.manual_seed(number)
+        return original.__getitem__(self, index)
+
+    dataset.__class__ = type(original.__name__, (original,), {"__getitem__": seeded_getitem})
 
 
 def mend_worker_seeds() -> None:

@@ -21,6 +21,7 @@ from macr_plugin.basicsr_compat.command_line import (
 from macr_plugin.basicsr_compat.patching import Options, replace_everywhere
 from macr_plugin.basicsr_compat.resume import find_resume_state, refuse_resume_on_cpu
 from macr_plugin.errors import InputError
+from macr_plugin.files import FileLock
 
 
 def mend_options(
@@ -38,6 +39,7 @@ def mend_options(
     * ``datasets.train`` gets the ``manual_seed`` of the run, which BasicSR keeps from its datasets.
     * The output root moves to the current directory where it would be inside site-packages.
     * A test without weights says so.
+    * A second program that would write into the same experiment is refused: see :func:`claim_output`.
 
     Args:
         read_options: Reads the option file as it is written.
@@ -46,6 +48,7 @@ def mend_options(
     from basicsr.utils import options
 
     parse_options = options.parse_options
+    claimed: dict[Path, FileLock] = {}
 
     @functools.wraps(parse_options)
     def mended_parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argparse.Namespace]:
@@ -63,6 +66,7 @@ def mend_options(
         fall_back_prefetch(opt)
         if opt["datasets"].get("train"):
             opt["datasets"]["train"]["manual_seed"] = opt["manual_seed"]
+        claim_output(opt, claimed)
         if is_train:
             find_resume_state(opt)
             refuse_resume_on_cpu(opt, args.opt)
@@ -71,6 +75,35 @@ def mend_options(
         return opt, args
 
     replace_everywhere(parse_options, mended_parse_options)
+
+
+def claim_output(opt: Options, claimed: dict[Path, FileLock]) -> None:
+    """Keep other programs from writing into the folder of this run until this process ends.
+
+    The first process holds the lock for all that a launcher started. The lock file lies beside the folder, which
+    BasicSR renames.
+
+    Args:
+        opt: The options.
+        claimed: What this process holds already; extended.
+
+    Raises:
+        InputError: If another process writes there; in the other processes of the launcher a SystemExit.
+    """
+    folder = Path(opt["path"]["experiments_root" if opt["is_train"] else "results_root"]).resolve()
+    refusal: list[InputError | None] = [None]
+    if opt["rank"] == 0 and folder not in claimed:
+        busy = f"another process is writing into {folder}: give this run another name"
+        try:
+            claimed[folder] = FileLock(folder.with_name(f".{folder.name}.lock"), busy)
+        except InputError as error:
+            refusal = [error]
+    if opt["dist"]:
+        import torch
+
+        torch.distributed.broadcast_object_list(refusal)
+    if refusal[0] is not None:
+        raise refusal[0] if opt["rank"] == 0 else SystemExit(2)
 
 
 def option_path_from_arguments(arguments: Sequence[str]) -> Path:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import os
+import copy
 import pickle
 import random
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from macr_plugin.errors import InputError
 from macr_plugin.files import whole_file
 
 #: Under this key ``net_g_best.pth`` holds, beside the weights, what they achieved.
 BEST_KEY = "best"
+#: What to do where losses or weights are not finite.
+REMEDY = "lower train.optim_g.lr, clip with train.grad_clip_norm, or set train.on_nonfinite: skip"
 
 
 def save_atomically(content: Any, path: Path) -> None:
@@ -28,16 +33,98 @@ def save_atomically(content: Any, path: Path) -> None:
     Raises:
         InputError: If it cannot be written; what was at ``path`` is still there then.
     """
-    with whole_file(path, "free some disk space and resume with --auto_resume") as file:
+    with whole_file(path, "free some disk space and resume with --auto_resume", durable=True) as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    # The new name is on disk only once its folder is.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+
+
+class CheckpointWriter:
+    """Writes checkpoints in a thread, in the order in which they are given, while the training goes on.
+
+    Once one could not be written, nothing that was given after it is: a state without its weights would look whole.
+
+    Args:
+        in_background: Whether to go on at once; otherwise each call returns when its file is there.
+    """
+
+    def __init__(self, in_background: bool) -> None:
+        self._in_background = in_background
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self._last: Future[None] | None = None
+        self._error: BaseException | None = None
+
+    def save(self, content: Any, path: Path) -> None:
+        """Write what :func:`save_atomically` takes, as it is now.
+
+        Args:
+            content: Copied to memory of the host before this returns.
+            path: Where it shall be.
+        """
+        copied = on_host(content)
+        self.do(lambda: save_atomically(copied, path))
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Do something after all that was given before."""
+        self._last = self._thread.submit(self._run, job)
+        if not self._in_background:
+            self.finish()
+
+    def _run(self, job: Callable[[], None]) -> None:
+        if self._error is None:
+            try:
+                job()
+            except BaseException as error:
+                self._error = error
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether something is still to be written."""
+        return self._last is not None and not self._last.done()
+
+    def check(self) -> None:
+        """Raise the error with which writing ended, if it did; waits for nothing."""
+        if self._error is not None:
+            raise self._error
+
+    def finish(self) -> None:
+        """Wait until all is written.
+
+        Raises:
+            InputError: If a file could not be written.
+        """
+        if self._last is not None:
+            self._last.result()
+        self.check()
+
+
+def on_host(content: Any) -> Any:
+    """Copy tensors, in dictionaries and lists at any depth, to memory of the host that nothing else changes."""
+    if isinstance(content, torch.Tensor):
+        return content.detach().to("cpu", copy=True)
+    if isinstance(content, dict):
+        copied = copy.copy(content)
+        for key, value in content.items():
+            copied[key] = on_host(value)
+        return copied
+    if isinstance(content, (list, tuple)):
+        return type(content)([on_host(value) for value in content])
+    return content
+
+
+def refuse_nonfinite_weights(networks: Iterable[nn.Module], when: str, remedy: str = REMEDY) -> None:
+    """Refuse weights that are not finite; waits for the device.
+
+    Args:
+        networks: Those to look at.
+        when: What would happen to them, for the message.
+        remedy: What the message advises.
+
+    Raises:
+        InputError: Naming the first weight that is not finite.
+    """
+    for network in networks:
+        for name, weight in network.state_dict().items():
+            if weight.is_floating_point() and not weight.isfinite().all():
+                raise InputError(f"{when}: the weight {name} is not finite, so the last good files stay: {remedy}")
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Watches a training for losses and weights that are no longer finite, without waiting for the device at each step."""
+"""Watches a training for losses that are no longer finite, without waiting for the device at each step."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from macr_plugin.errors import InputError
-from macr_plugin.models.checkpoints import save_atomically
+from macr_plugin.models.checkpoints import REMEDY, save_atomically
 
 STOP, SKIP = "stop", "skip"
-REMEDY = "lower train.optim_g.lr, clip with train.grad_clip_norm, or set train.on_nonfinite: skip"
 
 
 class DivergenceWatch:
@@ -91,22 +90,6 @@ class DivergenceWatch:
             f"the loss is not finite at step {first} (learning rate {rate:g}, pictures "
             f"{', '.join(keys) or 'unnamed'}); its batch is in {path}, nothing was saved since: {REMEDY}"
         )
-
-
-def refuse_nonfinite_weights(networks: Iterable[nn.Module], when: str) -> None:
-    """Refuse weights that are not finite; waits for the device.
-
-    Args:
-        networks: Those to look at.
-        when: What would happen to them, for the message.
-
-    Raises:
-        InputError: Naming the first weight that is not finite.
-    """
-    for network in networks:
-        for name, weight in network.state_dict().items():
-            if weight.is_floating_point() and not weight.isfinite().all():
-                raise InputError(f"{when}: the weight {name} is not finite, so the last good files stay: {REMEDY}")
 
 
 @torch.no_grad()

@@ -69,15 +69,18 @@ class MotionClassifierModel(MultiScaleDeblurModel):
         """
         if "label" not in dataloader.dataset[0]:
             super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+            return
+        name = dataloader.dataset.opt["name"]
         # Patches are few and small: the first process measures them alone.
-        elif self.opt["rank"] == 0:
-            name = dataloader.dataset.opt["name"]
+        if self.opt["rank"] == 0:
             self.metric_results = self._measure_patches(dataloader)
             figures = "\t".join(f"# {metric}: {value:.4f}" for metric, value in self.metric_results.items())
             get_root_logger().info(f"Validation {name}, {len(dataloader.dataset)} patches\t {figures}")
             for metric, value in self.metric_results.items():
                 if tb_logger:
                     tb_logger.add_scalar(f"metrics/{name}/{metric}", value, current_iter)
+        if self.is_train:
+            self.save_after_validation(name, current_iter)
 
     @torch.no_grad()
     def _measure_patches(self, dataloader: Any) -> dict[str, float]:

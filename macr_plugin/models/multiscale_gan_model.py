@@ -126,16 +126,6 @@ class MultiScaleDeblurGANModel(MultiScaleDeblurModel):
             logits = discriminator(pictures)
         return at_least_float32(logits)
 
-    def save(self, epoch: int, current_iter: int) -> None:
-        """Save both networks and the training state.
-
-        Args:
-            epoch: Current epoch.
-            current_iter: Iteration; -1 stands for the end of the training.
-
-        Raises:
-            InputError: If a file cannot be written.
-        """
-        # Before the training state, which a resume takes as a sign that the networks of its iteration are there.
-        self.save_network(self.net_d, "net_d", current_iter)
-        super().save(epoch, current_iter)
+    def networks_to_save(self) -> dict[str, dict[str, nn.Module]]:
+        """The discriminator's file beside the network's."""
+        return {"net_d": {"params": self.net_d}, **super().networks_to_save()}

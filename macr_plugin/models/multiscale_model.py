@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,9 +11,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
-from basicsr.utils.dist_util import master_only
 from torch import Tensor, nn
 
 from macr_plugin.archs.pyramid import resize
@@ -28,34 +25,24 @@ from macr_plugin.models.acceleration import (
     TrainingStep,
     allow_tf32,
     choose_acceleration,
-    keep_switches,
     make_capturable,
 )
-from macr_plugin.models.checkpoints import (
-    BEST_KEY,
-    random_states,
-    read_best,
-    remove_older,
-    remove_unfinished,
-    restore_random_states,
-    save_atomically,
-)
-from macr_plugin.models.divergence import STOP, DivergenceWatch, refuse_nonfinite_weights
+from macr_plugin.models.checkpointed_model import CheckpointedModel
+from macr_plugin.models.divergence import STOP, DivergenceWatch
 from macr_plugin.models.network_output import count_scales, finest_first, restore_pyramid
 from macr_plugin.models.validation import Measurement, Validator, share_buffers
 from macr_plugin.models.validation_curve import ValidationCurve
-from macr_plugin.weights.checkpoint import NETWORK_KEY, plain_options
-from macr_plugin.weights.pretrained import load_pretrained
 
 
-class MultiScaleDeblurModel(SRModel):
+class MultiScaleDeblurModel(CheckpointedModel):
     """Trains a network on the loss of every scale that it returns, and validates it on full frames.
 
     Works with any registered network: one that takes ``forward(x, all_scales=True)`` is asked for its pyramid, one that
     returns a list is taken at its word, and one that returns a picture is a pyramid of one scale. The loss of a scale
     compares its picture with the sharp picture resized to exactly its size.
 
-    Registered as ``MultiScaleDeblurModel`` in BasicSR's ``MODEL_REGISTRY``. On top of ``SRModel``'s options it reads:
+    Registered as ``MultiScaleDeblurModel`` in BasicSR's ``MODEL_REGISTRY``. On top of
+    :class:`~macr_plugin.models.checkpointed_model.CheckpointedModel`'s options it reads:
 
     * ``train.scale_weights``: weight of each scale's loss, finest first; by default each is 1. ``[1, 0, 0]`` supervises
       the finest picture only.
@@ -63,16 +50,10 @@ class MultiScaleDeblurModel(SRModel):
     * ``train.optim_g.type``: ``Adam`` or ``AdamW``.
     * ``train.on_nonfinite``: what to do where a loss is not finite: ``stop``, the default, ends the training and keeps
       the batch in a file; ``skip`` takes the gradient of such a step as 0.
-    * ``logger.keep_last``: how many checkpoints to keep beside the latest and the best; by default all.
     * ``train.acceleration``: how the steps run; see
       :func:`~macr_plugin.models.acceleration.choose_acceleration`. By default as PyTorch runs them by itself.
     * ``val.comparison_frames``: of how many frames a side-by-side picture (blurred, restored, sharp) is saved at each
       validation, evenly spaced; by default none.
-    * ``val.keep_best``: name of the metric in ``val.metrics`` by which the best weights are kept as ``net_g_best.pth``,
-      measured on the first validation set, also across a resume; by default none are. ``better: lower`` in the metric's
-      options turns the order round.
-    * ``path.pretrain_network_g``: a file of BasicSR or of another project, ``.pth`` or ``.safetensors``, or the name of
-      shipped weights, such as ``macr-small``.
     * ``datasets.val.num_worker_per_gpu``: processes that read the frames of a validation ahead; by default 4 on a GPU
       and none on a CPU.
 
@@ -110,16 +91,9 @@ class MultiScaleDeblurModel(SRModel):
         if self.scale_weights is not None and not any(self.scale_weights):
             raise InputError("train.scale_weights are all 0: give at least the first, the finest scale, a weight")
         self.grad_clip_norm: float | None = self.opt["train"].get("grad_clip_norm")
-        self.last_validation: dict[str, int] = {}
-        self.postponed_save: tuple[int, int] | None = None
-        # The order of the samples stays that of the number of processes with which the training began.
-        self.order_of_processes = self.opt["world_size"]
         self.watch = DivergenceWatch(
             self.device, Path(self.opt["path"]["models"]).parent, self.opt["train"].get("on_nonfinite", STOP)
         )
-        if self.opt["rank"] == 0:
-            for folder in {"models", "training_states"} & self.opt["path"].keys():
-                remove_unfinished(Path(self.opt["path"][folder]))
         self.validation_curves: dict[str, ValidationCurve] = {}
         self.training_began = time.monotonic()
         super().init_training_settings()
@@ -301,22 +275,6 @@ class MultiScaleDeblurModel(SRModel):
         self.output = at_least_float32(output if isinstance(output, Tensor) else finest_first(output)[0])
         net.train(was_training)
 
-    def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Go on from a training state, whatever acceleration saved it.
-
-        Args:
-            resume_state: What :meth:`save_training_state` saved.
-        """
-        with keep_switches(self.optimizers):
-            super().resume_training(resume_state)
-        if resume_state.get("loss_scale"):
-            self.training_step.scaler.load_state_dict(resume_state["loss_scale"])
-        self.order_of_processes = resume_state.get("order_of_processes", self.opt["world_size"])
-        self.best_metric_results = resume_state.get("best", {})
-        states = resume_state.get("random", ())
-        if len(states) == self.opt["world_size"]:
-            restore_random_states(states[self.opt["rank"]])
-
     @cached_property
     def validator(self) -> Validator:
         """What restores and measures the frames of a validation."""
@@ -345,7 +303,6 @@ class MultiScaleDeblurModel(SRModel):
             current_iter = min(int(current_iter), int(self.opt["train"]["total_iter"]))
             if ended and self.last_validation.get(dataset_name) == current_iter:
                 return
-            self.last_validation[dataset_name] = current_iter
             self.watch.check(get_root_logger().warning)
         measured = self.validator.run(dataloader, current_iter, save_img)
         if measured and measured[0].restored:
@@ -354,9 +311,8 @@ class MultiScaleDeblurModel(SRModel):
                 self._log_metrics(measured, dataset_name, current_iter, tb_logger)
                 if self.is_train:
                     self._extend_curve(measured, dataset_name, current_iter)
-        if self.is_train and self.postponed_save and dataset_name == self._validation_sets()[-1]:
-            self._save_now(*self.postponed_save)
-            self.postponed_save = None
+        if self.is_train:
+            self.save_after_validation(dataset_name, current_iter)
 
     def dist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
         """Validate in all processes, each its share of the frames; BasicSR lets the first one work alone.
@@ -416,140 +372,6 @@ class MultiScaleDeblurModel(SRModel):
             self.validation_curves[dataset_name].add(iteration, self.metric_results, blurred)
         except InputError as error:
             get_root_logger().warning(f"no validation curve: {error}")
-
-    def _initialize_best_metric_results(self, dataset_name: str) -> None:
-        """Start the record of a data set; BasicSR forgets at a resume what was best before it."""
-        if dataset_name in getattr(self, "best_metric_results", {}):
-            return
-        super()._initialize_best_metric_results(dataset_name)
-        for name, best in self.best_metric_results[dataset_name].items():
-            if self._keeps_best(dataset_name, name):
-                best.update(read_best(self._best_path, dataset_name, name))
-
-    def _keeps_best(self, dataset_name: str, metric: str) -> bool:
-        """Whether the best weights by this metric on this data set are kept: the first validation set decides."""
-        if not self.is_train or metric != self.opt["val"].get("keep_best"):
-            return False
-        return dataset_name == self._validation_sets()[0]
-
-    @property
-    def _best_path(self) -> Path:
-        return Path(self.opt["path"]["models"], "net_g_best.pth")
-
-    def _save_best(self, dataset_name: str, metric: str) -> None:
-        """Save the validated weights as ``net_g_best.pth``, with what they achieved in the same file."""
-        best = self.best_metric_results[dataset_name][metric]
-        nets = {"params": self.net_g}
-        if hasattr(self, "net_g_ema"):
-            nets["params_ema"] = self.net_g_ema
-        weights: dict[str, Any] = {key: self._weights(net) for key, net in nets.items()}
-        record = {"dataset": dataset_name, "metric": metric, "val": best["val"], "iter": best["iter"]}
-        save_atomically(
-            {**weights, NETWORK_KEY: plain_options(self.opt["network_g"]), BEST_KEY: record}, self._best_path
-        )
-
-    def _weights(self, net: nn.Module) -> dict[str, Tensor]:
-        return {name: value.cpu() for name, value in self.get_bare_model(net).state_dict().items()}
-
-    def save(self, epoch: int, current_iter: int) -> None:
-        """Save networks and training state; where a validation is due at this iteration, after it.
-
-        So a resume from this iteration need not make up for the validation, nor lose what it finds to be best.
-
-        Args:
-            epoch: Current epoch.
-            current_iter: Iteration; -1 stands for the end of the training.
-
-        Raises:
-            InputError: If a file cannot be written, or the weights are not finite.
-        """
-        val = self.opt.get("val")
-        if val and current_iter > 0 and self._validation_sets() and current_iter % val.get("val_freq", math.inf) == 0:
-            self.postponed_save = epoch, current_iter
-        else:
-            self._save_now(epoch, current_iter)
-
-    def _save_now(self, epoch: int, current_iter: int) -> None:
-        self.watch.check(get_root_logger().warning)
-        nets = [self.get_bare_model(self.net_g), *([self.net_g_ema] if hasattr(self, "net_g_ema") else [])]
-        refuse_nonfinite_weights(nets, f"checkpoint of step {current_iter}" if current_iter > 0 else "last checkpoint")
-        self.random_states: list[Any] = [random_states()]
-        if self.opt["dist"]:
-            self.random_states *= self.opt["world_size"]
-            torch.distributed.all_gather_object(self.random_states, random_states())
-        super().save(epoch, current_iter)
-        if self.opt["rank"] == 0 and self.opt.get("logger", {}).get("keep_last"):
-            path = self.opt["path"]
-            remove_older(Path(path["models"]), Path(path["training_states"]), self.opt["logger"]["keep_last"])
-
-    def _validation_sets(self) -> list[str]:
-        """Names of the validation sets, in the order in which they are validated."""
-        datasets = self.opt.get("datasets", {}).items()
-        return [options["name"] for phase, options in datasets if phase.startswith("val")]
-
-    def load_network(
-        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
-    ) -> None:
-        """Load weights from any file that :func:`~macr_plugin.weights.checkpoint.read_checkpoint` takes.
-
-        Args:
-            net: Gets the weights.
-            load_path: The file, or the name of shipped weights.
-            strict: Whether every weight must fit.
-            param_key: Which weights of the file.
-
-        Raises:
-            InputError: If the file cannot be read or does not fit.
-        """
-        load_pretrained(self, net, load_path, strict, param_key)
-
-    @master_only
-    def save_network(
-        self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int, param_key: str | list[str] = "params"
-    ) -> None:
-        """Save weights as ``<net_label>_<iteration>.pth``; the file is complete or not there.
-
-        Args:
-            net: Network, or several that share a file.
-            net_label: Start of the file's name.
-            current_iter: Iteration; -1 stands for ``latest``.
-            param_key: Key of each network's weights in the file.
-
-        Raises:
-            InputError: If the file cannot be written.
-        """
-        nets = net if isinstance(net, list) else [net]
-        param_keys = param_key if isinstance(param_key, list) else [param_key]
-        weights: dict[str, Any] = {key: self._weights(single) for single, key in zip(nets, param_keys, strict=True)}
-        if net_label == "net_g":
-            weights[NETWORK_KEY] = plain_options(self.opt["network_g"])
-        name = f"{net_label}_{'latest' if current_iter == -1 else current_iter}.pth"
-        save_atomically(weights, Path(self.opt["path"]["models"], name))
-
-    @master_only
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Save what a resume needs beside the weights as ``<iteration>.state``; complete or not there.
-
-        Args:
-            epoch: Current epoch.
-            current_iter: Iteration; nothing is saved for -1, the end of the training.
-
-        Raises:
-            InputError: If the file cannot be written.
-        """
-        if current_iter == -1:
-            return
-        state = {
-            "epoch": epoch,
-            "iter": current_iter,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-            "loss_scale": self.training_step.scaler.state_dict(),
-            "order_of_processes": self.order_of_processes,
-            "random": self.random_states,
-            "best": getattr(self, "best_metric_results", {}),
-        }
-        save_atomically(state, Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
 
 
 def mean_values(values: Sequence[Mapping[str, float]]) -> dict[str, float]:

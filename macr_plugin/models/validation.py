@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from macr_plugin.basicsr_compat.signals import leave_signals_to_parent
 from macr_plugin.data.gopro import picture_key
 from macr_plugin.data.lmdb import encode_png
 from macr_plugin.errors import InputError
@@ -153,6 +154,7 @@ class Validator:
                 collate_fn=dataloader.collate_fn,
                 pin_memory=self._device.type == "cuda",
                 persistent_workers=num_workers > 0 and self._opt["is_train"],
+                worker_init_fn=leave_signals_to_parent,
                 # The random numbers of the training shall not depend on how often it is validated.
                 generator=torch.Generator(),
             )

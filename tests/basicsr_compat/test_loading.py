@@ -1,5 +1,6 @@
 """Loader, sampler and workers: each fault is there without its mend and gone with it."""
 
+import functools
 import random
 
 import basicsr.data
@@ -9,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from macr_plugin.basicsr_compat import loading
+from macr_plugin.data.drawn_index import DrawnIndex
 
 
 class Draws(Dataset):
@@ -65,3 +67,21 @@ def test_effective_batch_is_logged(caplog):
     opt = {"phase": "train", "batch_size_per_gpu": 3, "num_worker_per_gpu": 0}
     basicsr.data.build_dataloader(Draws(), opt, num_gpu=1)
     assert "Effective batch: 3 per process x 1 process(es) = 3" in caplog.text
+
+
+def test_draws_do_not_depend_on_workers_nor_on_where_an_epoch_goes_on():
+    from torch.utils.data import DataLoader
+
+    loading.mend_worker_seeds()
+    numbers = [DrawnIndex(draw % 4, epoch, draw) for epoch in (0, 1) for draw in range(6)]
+
+    def draws(numbers, num_workers, seed=0):
+        init = functools.partial(basicsr.data.worker_init_fn, num_workers=num_workers, rank=0, seed=seed)
+        loader = DataLoader(Draws(), 2, sampler=numbers, num_workers=num_workers, worker_init_fn=init)
+        return torch.cat(list(loader))
+
+    expected = draws(numbers, 1)
+    assert len(expected.unique()) == expected.numel(), "each draw is another"
+    assert torch.equal(draws(numbers, 2), expected)
+    assert torch.equal(draws(numbers[4:], 2), expected[4:])
+    assert not torch.isclose(draws(numbers, 1, seed=1), expected).any()

@@ -69,6 +69,35 @@ def test_stock_command_names_the_launcher_that_resumes_on_a_cpu(working_folder, 
     assert sorted(Path("experiments").rglob("*")) == before
 
 
+def test_stock_command_ends_on_bad_data_in_one_line_and_leaves_nothing(working_folder, tiny_options, run_python):
+    options = tiny_options(datasets__train__gt_size=999)
+    status, output = run_python("-W", "ignore", "-m", "basicsr.train", "-opt", options)
+    assert status == 1, output
+    assert output.splitlines()[-1].startswith("basicsr.train: error: ")
+    assert "lower datasets.train.gt_size" in output.splitlines()[-1]
+    assert "Traceback" not in output
+    assert {path.name for path in working_folder.iterdir()} == {"datasets", options}
+
+
+def test_stock_command_saves_its_step_when_told_to_end(working_folder, tiny_options):
+    """The state is that of the last step."""
+    options = tiny_options(train__total_iter=1000, val__val_freq=1000, logger__save_checkpoint_freq=1000)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with Path("output.txt").open("w+") as output:
+        command = [sys.executable, "-m", "basicsr.train", "-opt", options]
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        deadline = time.monotonic() + 300
+        while not iterations(Path("output.txt").read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+    said = Path("output.txt").read_text()
+    last = iterations(said)[-1]
+    assert said.splitlines()[-1] == f"basicsr.train: SIGTERM: saved step {last}, --auto_resume goes on from it"
+    assert [path.name for path in Path("experiments/tiny/training_states").iterdir()] == [f"{last}.state"]
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("module", ["basicsr.train", "macr_plugin.train"])
 def test_torchrun(working_folder, tiny_options, run_python, module):
     """Two gloo processes train in spawned workers and validate; then they resume."""

@@ -1,11 +1,15 @@
 """Checkpoints: exact resumes, cleaning up, the newest kept."""
 
 import random
+import threading
+from collections import Counter
 
 import numpy as np
+import pytest
 import torch
 
-from macr_plugin.models.checkpoints import random_states, remove_older, restore_random_states
+from macr_plugin.errors import InputError
+from macr_plugin.models.checkpoints import CheckpointWriter, random_states, remove_older, restore_random_states
 
 
 def draws():
@@ -73,3 +77,63 @@ def test_only_the_newest_are_kept(tmp_path):
         *("10.state", "4.state", "net_d_10.pth", "net_d_4.pth", "net_g_10.pth", "net_g_4.pth"),
         *("net_g_best.pth", "net_g_latest.pth"),
     ]
+
+
+def test_files_are_written_in_order_and_as_they_were_when_given(tmp_path):
+    writer = CheckpointWriter(in_background=True)
+    began, go_on = threading.Event(), threading.Event()
+    writer.do(lambda: (began.set(), go_on.wait(10)))
+    assert began.wait(10)
+    weight, milestones = torch.ones(3), Counter([2, 2, 5])
+    writer.save({"weights": [weight], "scheduler": {"milestones": milestones}}, tmp_path / "a")
+    weight.zero_()
+    milestones[2] = 7
+    writer.do(lambda: (tmp_path / "b").touch())
+    assert not list(tmp_path.iterdir()), "the training has gone on"
+    go_on.set()
+    writer.finish()
+    content = torch.load(tmp_path / "a", weights_only=True)
+    assert torch.equal(content["weights"][0], torch.ones(3))
+    assert content["scheduler"]["milestones"] == Counter([2, 2, 5])
+    assert (tmp_path / "a").stat().st_mtime_ns <= (tmp_path / "b").stat().st_mtime_ns
+
+
+def test_an_error_of_the_thread_ends_the_training_and_nothing_follows_it(build, batch, tmp_path):
+    model = build()
+    model.writer = CheckpointWriter(in_background=True)
+    (tmp_path / "models" / "net_g_3.pth").mkdir()
+    model.save(0, 3)
+    with pytest.raises(InputError, match=r"models/net_g_3.pth could not be written .*resume with --auto_resume"):
+        model.writer.finish()
+    assert not list((tmp_path / "training_states").iterdir()), "a state without its weights would look whole"
+    with pytest.raises(InputError, match=r"net_g_3.pth could not be written"):
+        model.update_learning_rate(4)
+
+
+def test_outside_of_a_training_program_a_file_is_there_when_the_call_returns(build, tmp_path):
+    build().save(0, 3)
+    assert (tmp_path / "training_states" / "3.state").exists()
+
+
+def test_a_validated_iteration_can_be_saved_again(build):
+    """As a signal asks for, which comes after the validation of a step."""
+    model = build()
+    model.opt["datasets"] = {"val": {"name": "val"}}
+    model.opt["val"]["val_freq"] = 3
+    model.save(0, 3)
+    assert model.postponed_save == (0, 3)
+    model.save_after_validation("val", 3)
+    assert model.postponed_save is None
+    model.save(0, 3)
+    assert model.postponed_save is None
+
+
+def test_the_loss_scale_is_that_of_the_state(build, tmp_path):
+    model = build()
+    model.training_step.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    model.training_step.scaler.scale(torch.ones(1))
+    model.save(0, 3)
+    resumed = build()
+    resumed.training_step.scaler = torch.amp.GradScaler("cpu")
+    resumed.resume_training(torch.load(tmp_path / "training_states" / "3.state", weights_only=True))
+    assert resumed.training_step.scaler.get_scale() == 64.0

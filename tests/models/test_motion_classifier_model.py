@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def build(tmp_path):
             "world_size": 1,
             "is_train": is_train,
             "network_g": dict(SMALL),
-            "path": {"models": str(tmp_path), "visualization": str(tmp_path)},
+            "path": {name: str(tmp_path) for name in ("models", "training_states", "visualization")},
             "train": {
                 "optim_g": {"type": "Adam", "lr": 1e-3},
                 "scheduler": {"type": "MultiStepLR", "milestones": []},
@@ -101,6 +102,17 @@ def test_patches_are_measured_by_accuracy_and_motion_error(build, batch, caplog)
     assert model.metric_results["motion_error"] == pytest.approx(errors.mean().item(), rel=1e-5)
     assert model.metric_results["accuracy"] == pytest.approx((found == batch["label"]).double().mean().item())
     assert written["metrics/patches/accuracy"] == (model.metric_results["accuracy"], 3)
+
+
+def test_a_checkpoint_is_saved_after_the_patches_were_measured(build, batch):
+    model = build()
+    model.opt["datasets"] = {"val": {"name": "patches"}}
+    model.opt["val"] = {"val_freq": 3}
+    model.save(0, 3)
+    state = Path(model.opt["path"]["training_states"], "3.state")
+    assert not state.exists()
+    model.nondist_validation(DataLoader(Patches(batch), batch_size=2), 3, None, False)
+    assert state.exists()
 
 
 def test_frames_are_restored(build):

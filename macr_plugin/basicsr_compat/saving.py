@@ -1,0 +1,104 @@
+"""Mend of how BasicSR's own models save: whole files of finite weights, with what a resume needs to go on exactly."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from macr_plugin.basicsr_compat.patching import Options
+
+REMEDY = "lower train.optim_g.lr"
+
+
+class Checkpoints(Protocol):
+    """How files are saved, and what of a process goes into them."""
+
+    def save_atomically(self, content: Any, path: Path) -> None:
+        """Write what ``torch.save`` takes; the file is complete or not there."""
+
+    def refuse_nonfinite_weights(self, networks: Iterable[Any], when: str, remedy: str) -> None:
+        """Raise an error if a weight is not finite."""
+
+    def random_states(self) -> Any:
+        """Where the random generators of this process stand."""
+
+    def restore_random_states(self, states: Any) -> None:
+        """Put them there again."""
+
+
+def mend_saving(checkpoints: Checkpoints) -> None:
+    """Let every model of BasicSR save whole files, of finite weights alone, and resume with its random numbers.
+
+    BasicSR writes in place, ignores a full disk after three tries, saves and validates weights that are not finite, and
+    forgets at a resume the best figures and where the random generators stood. The plugin's models save by themselves.
+
+    Args:
+        checkpoints: How files are saved, and what of a process goes into them.
+    """
+    from basicsr.models.base_model import BaseModel
+    from basicsr.utils.dist_util import master_only
+
+    resume_training, validation = BaseModel.resume_training, BaseModel.validation
+
+    @master_only
+    def save_network(self: Any, net: Any, net_label: str, current_iter: int, param_key: Any = "params") -> None:
+        nets = net if isinstance(net, list) else [net]
+        keys = param_key if isinstance(param_key, list) else [param_key]
+        path = Path(self.opt["path"]["models"], f"{net_label}_{'latest' if current_iter == -1 else current_iter}.pth")
+        bare = [self.get_bare_model(single) for single in nets]
+        checkpoints.refuse_nonfinite_weights(bare, str(path), REMEDY)
+        weights = {key: on_cpu(single) for key, single in zip(keys, bare, strict=True)}
+        checkpoints.save_atomically(weights, path)
+
+    @master_only
+    def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
+        if current_iter == -1:
+            return
+        state = {
+            "epoch": epoch,
+            "iter": current_iter,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            "order_of_processes": getattr(self, "order_of_processes", self.opt["world_size"]),
+            "random": [checkpoints.random_states()],
+            "best": plain_records(getattr(self, "best_metric_results", {})),
+        }
+        checkpoints.save_atomically(state, Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
+
+    @functools.wraps(resume_training)
+    def mended_resume_training(self: Any, resume_state: Options) -> None:
+        resume_training(self, resume_state)
+        self.order_of_processes = resume_state.get("order_of_processes", self.opt["world_size"])
+        if resume_state.get("best"):
+            self.best_metric_results = resume_state["best"]
+        states = resume_state.get("random", ())
+        # Another number of processes draws in another way.
+        if len(states) == self.opt["world_size"]:
+            checkpoints.restore_random_states(states[self.opt["rank"]])
+
+    @functools.wraps(validation)
+    def mended_validation(self: Any, dataloader: Any, current_iter: Any, *args: Any, **kwargs: Any) -> None:
+        from torch import nn
+
+        networks = [value for value in vars(self).values() if isinstance(value, nn.Module)]
+        checkpoints.refuse_nonfinite_weights(networks, f"validation at {current_iter}", REMEDY)
+        validation(self, dataloader, current_iter, *args, **kwargs)
+
+    for function in (save_network, save_training_state):
+        setattr(BaseModel, function.__name__, function)
+    BaseModel.resume_training, BaseModel.validation = mended_resume_training, mended_validation
+
+
+def on_cpu(network: Any) -> dict[str, Any]:
+    """Weights of a network."""
+    return {name.removeprefix("module."): value.cpu() for name, value in network.state_dict().items()}
+
+
+def plain_records(best: dict[str, dict[str, Options]]) -> dict[str, dict[str, Options]]:
+    """BasicSR's records of the best figures without numpy's numbers, which a safe loader refuses."""
+    return {
+        dataset: {metric: {**record, "val": float(record["val"])} for metric, record in records.items()}
+        for dataset, records in best.items()
+    }
