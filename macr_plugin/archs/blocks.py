@@ -21,6 +21,8 @@ that it is cheaper than all three.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,18 @@ def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1,
     """Convolution whose output has the input's size divided by ``stride``."""
     padding = dilation * (kernel_size - 1) // 2
     return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation)
+
+
+def concatenate(features: Sequence[Tensor]) -> Tensor:
+    """Concatenate along the channels; a single tensor is not copied.
+
+    Args:
+        features: Tensors (N, C_i, H, W), at least one.
+
+    Returns:
+        Shape (N, sum of C_i, H, W); the very same tensor if it is the only one.
+    """
+    return features[0] if len(features) == 1 else torch.cat(list(features), dim=1)
 
 
 def initialize_glorot(module: nn.Module) -> None:

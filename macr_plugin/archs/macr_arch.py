@@ -18,6 +18,7 @@ from macr_plugin.archs.blocks import (
     DenseConnectionBlock,
     ResidualBlock,
     ResidualDenseBlock,
+    concatenate,
     conv,
     initialize_glorot,
 )
@@ -50,7 +51,7 @@ class MSRM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Extract and fuse features of four receptive fields, as a residual of ``x``."""
-        features = torch.cat([branch(x) for branch in self.branches], dim=1)
+        features = concatenate([branch(x) for branch in self.branches])
         return x + self.relu(self.fuse(self.relu(features)))
 
 
@@ -104,13 +105,13 @@ class ACRB(nn.Module):
         first_outputs: list[Tensor] = []
         second_outputs: list[Tensor] = []
         for first, second in zip(self.first, self.second, strict=True):
-            first_outputs.append(self.relu(first(torch.cat([x, *second_outputs], dim=1))))
-            second_outputs.append(self.relu(second(torch.cat(first_outputs, dim=1))))
+            first_outputs.append(self.relu(first(concatenate([x, *second_outputs]))))
+            second_outputs.append(self.relu(second(concatenate(first_outputs))))
         if self.fuse_inputs == "second":
-            fused = self.fuse(torch.cat([x, *second_outputs], dim=1))
+            fused = self.fuse(concatenate([x, *second_outputs]))
         else:
             alternating = [output for pair in zip(first_outputs, second_outputs, strict=True) for output in pair]
-            fused = self.fuse(torch.cat(alternating, dim=1))
+            fused = self.fuse(concatenate(alternating))
         return x + fused
 
 

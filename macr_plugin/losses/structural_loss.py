@@ -4,9 +4,12 @@ All losses take pictures of shape (N, C, H, W) in the range [0, 1], at least 11 
 float32 whatever autocast says. They are zero, with a zero gradient, exactly where prediction and target agree.
 """
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
-from macr_plugin.metrics.structural_similarity import at_least_float32, ssim, structural_similarity
+from macr_plugin.metrics.structural_similarity import at_least_float32, pyramid_similarity, ssim, structural_similarity
 
 # Contrast terms at or below zero have no real power and no gradient, which would strand training on anti-correlated
 # pictures; below this floor MS-SSIM goes on as a straight line instead. The terms of trained networks lie near 1.
@@ -52,9 +55,29 @@ class MACRLoss(nn.Module):
             InputError: If the shapes differ or are not four-dimensional, if a dtype is not floating, if a side is below
                 11 px or if ``max_levels`` is not between 1 and 5.
         """
-        similarity = structural_similarity(prediction, target, max_levels=self.max_levels, floor=_TERM_FLOOR)
-        structural = (1 - similarity.ssim).mean() + (1 - similarity.ms_ssim).mean()
-        absolute = (at_least_float32(prediction) - at_least_float32(target)).abs().mean()
+        return self.of_scales([prediction], [target])[0]
+
+    def of_scales(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+        """Return the losses of all scales at once, which takes a GPU far less time than one after the other.
+
+        Args:
+            predictions: S batches of the same pictures, (N, C, H_i, W_i) in the range [0, 1], of any sizes.
+            targets: As many of the same shapes.
+
+        Returns:
+            Shape (S,), each as :meth:`forward` returns it.
+
+        Raises:
+            InputError: As :meth:`forward`.
+        """
+        similarity = pyramid_similarity(predictions, targets, max_levels=self.max_levels, floor=_TERM_FLOOR)
+        structural = (1 - similarity.ssim).mean(1) + (1 - similarity.ms_ssim).mean(1)
+        absolute = torch.stack(
+            [
+                (at_least_float32(prediction) - at_least_float32(target)).abs().mean()
+                for prediction, target in zip(predictions, targets, strict=True)
+            ]
+        )
         return self.loss_weight * (self.l1_weight * absolute + self.structural_weight * structural)
 
 

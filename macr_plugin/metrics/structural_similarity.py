@@ -15,15 +15,21 @@ Three choices keep float32 as good as a float64 reference:
 
 The chain also keeps the filter clear of convolutions, and thereby of TF32, whatever the global precision settings are,
 in the forward and in the backward pass.
+
+A GPU takes longer to be told what to do with a small picture than to do it. So the pictures of all levels, and of all
+scales of a training, lie side by side on one canvas, which is filtered and compared at once; windows that reach over
+the border of a picture are computed too, and left out of every mean.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from macr_plugin.errors import InputError
 
@@ -77,13 +83,63 @@ def structural_similarity(
         InputError: If the shapes differ or are not four-dimensional, if a dtype is not floating, if a side is below
             11 px or if ``max_levels`` is not between 1 and 5.
     """
-    _check_pair(prediction, target)
-    levels = level_count(prediction.shape[-2], prediction.shape[-1], max_levels)
-    with torch.autocast(prediction.device.type, enabled=False):
-        first, second = at_least_float32(prediction), at_least_float32(target)
-        maps = torch.stack((first + second, first - second)).contiguous()
-        first_level, terms = _level_terms(maps, levels, data_range)
-        return StructuralSimilarity(first_level.mean(1), _combine_levels(terms, floor).mean(1))
+    similarity = pyramid_similarity([prediction], [target], max_levels=max_levels, data_range=data_range, floor=floor)
+    return StructuralSimilarity(similarity.ssim[0], similarity.ms_ssim[0])
+
+
+def pyramid_similarity(
+    predictions: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    *,
+    max_levels: int = 5,
+    data_range: float = 1.0,
+    floor: float = 0.0,
+) -> StructuralSimilarity:
+    """Compute SSIM and MS-SSIM of one batch of pictures at several scales, in about as many operations as at one.
+
+    Args:
+        predictions: S tensors (N, C, H_i, W_i), floating, in the range [0, ``data_range``]: the same pictures at scales
+            of any size.
+        targets: As many of the same shapes.
+        max_levels: As in :func:`structural_similarity`.
+        data_range: Likewise.
+        floor: Likewise.
+
+    Returns:
+        SSIM and MS-SSIM of every scale and picture, both of shape (S, N).
+
+    Raises:
+        InputError: As :func:`structural_similarity`.
+    """
+    for prediction, target in zip(predictions, targets, strict=True):
+        _check_pair(prediction, target)
+    levels = [level_count(picture.shape[-2], picture.shape[-1], max_levels) for picture in predictions]
+    with torch.autocast(predictions[0].device.type, enabled=False):
+        pairs = zip(predictions, targets, strict=True)
+        maps = [_sum_and_difference(at_least_float32(first), at_least_float32(second)) for first, second in pairs]
+        pyramids = [_pyramid(one, count) for one, count in zip(maps, levels, strict=True)]
+        # Neither moment depends on the offset, so its gradient is zero by construction and need not be computed.
+        offsets = [[one.detach().mean((-2, -1), keepdim=True) for one in maps] for maps in pyramids]
+        centred = [
+            [one - offset for one, offset in zip(*levels_of_one, strict=True)]
+            for levels_of_one in zip(pyramids, offsets, strict=True)
+        ]
+        places = _places(centred)
+        compared = [start + level for start, count in _runs(levels) for level in sorted({0, count - 1})]
+        offset_of = list(itertools.chain.from_iterable(offsets))
+        contrasts, similarities = _MeanSimilarity.apply(
+            _arrange(centred),
+            torch.stack([offset_of[number] for number in compared]),
+            tuple(places),
+            tuple(compared),
+            data_range,
+        )
+        similarity = dict(zip(compared, similarities.unbind(), strict=True))
+        first = torch.stack([similarity[start] for start, _ in _runs(levels)])
+        terms = list((1 - contrasts).unbind())
+        for start, count in _runs(levels):
+            terms[start + count - 1] = similarity[start + count - 1]
+        return StructuralSimilarity(first.mean(2), _combine_levels(torch.stack(terms), levels, floor).mean(2))
 
 
 def ssim(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
@@ -127,10 +183,12 @@ def volume_ssim(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) 
     level_count(prediction.shape[-2], prediction.shape[-1], 1)
     with torch.no_grad(), torch.autocast(prediction.device.type, enabled=False):
         first, second = at_least_float32(prediction), at_least_float32(target)
-        maps = torch.stack((first + second, first - second)).contiguous()
-        mean, variance = _local_moments(maps, _window_in_volume, (-3, -2, -1))
+        maps = _sum_and_difference(first, second)
+        offset = maps.mean((-3, -2, -1), keepdim=True)
+        mean, variance = _local_moments(maps - offset, _window_in_volume)
         contrast = _deficit(variance, (_K2 * data_range) ** 2)
-        return _similarity(contrast, mean, data_range).mean((-3, -2, -1))
+        luminance = _deficit((mean + offset).square(), (_K1 * data_range) ** 2)
+        return _similarity(contrast, luminance).mean((-3, -2, -1))
 
 
 def level_count(height: int, width: int, max_levels: int = 5) -> int:
@@ -185,43 +243,20 @@ def _check_pair(prediction: Tensor, target: Tensor) -> None:
         )
 
 
-def _level_terms(maps: Tensor, levels: int, data_range: float) -> tuple[Tensor, list[Tensor]]:
-    """Return the SSIM of the first level and the term of every level, each (N, C).
+def _sum_and_difference(first: Tensor, second: Tensor) -> Tensor:
+    """Stack the sum and the difference of two pictures, (2, N, C, H, W): both are linear in the pictures.
 
-    ``maps`` stacks the sum and the difference of the pictures, (2, N, C, H, W): both are linear in the pictures, and so
-    is halving the size, so the pyramid is built from them directly.
+    So is halving the size, hence pyramids are built from them directly.
     """
-    similarities, terms = [], []
-    for level in range(levels):
-        mean, variance = _local_moments(maps, _GaussianWindow.apply, (-2, -1))
-        contrast = _deficit(variance, (_K2 * data_range) ** 2)
-        terms.append(1 - contrast.mean((-2, -1)))
-        if level in (0, levels - 1):
-            similarities.append(_similarity(contrast, mean, data_range).mean((-2, -1)))
-        if level < levels - 1:
-            maps = _halve(maps)
-    return similarities[0], [*terms[:-1], similarities[-1]]
+    return torch.stack((first + second, first - second)).contiguous()
 
 
-def _local_moments(maps: Tensor, window: Callable[[Tensor], Tensor], dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Return the mean and biased variance of (..., H, W) maps within a window over dims, each (..., H - 10, W - 10)."""
-    # Neither moment depends on the offset, so its gradient is zero by construction and need not be computed.
-    offset = maps.detach().mean(dims, keepdim=True)
-    centred = maps - offset
-    mean, mean_square = window(torch.stack((centred, centred.square())))
-    return mean + offset, mean_square - mean.square()
-
-
-def _deficit(moments: Tensor, constant: float) -> Tensor:
-    """Return how much a factor of SSIM falls short of 1, from squared moments of the sum and of the difference."""
-    of_sum, of_difference = moments
-    return 2 * of_difference / (of_sum + of_difference + 2 * constant)
-
-
-def _similarity(contrast: Tensor, mean: Tensor, data_range: float) -> Tensor:
-    """Return the map of SSIM from the deficit in contrast and the means of the sum and of the difference."""
-    luminance = _deficit(mean.square(), (_K1 * data_range) ** 2)
-    return 1 - (contrast + luminance - contrast * luminance)
+def _pyramid(maps: Tensor, levels: int) -> list[Tensor]:
+    """Maps (2, N, C, H, W) at all levels, finest first."""
+    pyramid = [maps]
+    for _ in range(levels - 1):
+        pyramid.append(_halve(pyramid[-1]))
+    return pyramid
 
 
 def _halve(maps: Tensor) -> Tensor:
@@ -230,13 +265,180 @@ def _halve(maps: Tensor) -> Tensor:
     return pooled.unflatten(0, maps.shape[:2])
 
 
-def _combine_levels(terms: list[Tensor], floor: float) -> Tensor:
-    """Multiply the (N, C) terms of the levels, each to the power of its weight, and continue them below the floor."""
-    product, continuation = torch.ones_like(terms[0]), torch.zeros_like(terms[0])
-    for term, weight in zip(terms, _level_weights(len(terms)), strict=True):
-        product = product * term.clamp(min=floor) ** weight
-        continuation = continuation + weight * (term - floor).clamp(max=0)
-    return product + continuation if floor > 0 else product
+class _Place(NamedTuple):
+    """Where a picture lies on a canvas, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def positions(self) -> tuple[int, int]:
+        """How many windows fit into the picture, downwards and to the right."""
+        return self.height - 2 * _WINDOW_RADIUS, self.width - 2 * _WINDOW_RADIUS
+
+    def of(self, windows: Tensor) -> Tensor:
+        """The windows (..., H, W) of a canvas that fit into the picture."""
+        rows, columns = self.positions
+        return windows[..., self.top : self.top + rows, self.left : self.left + columns]
+
+
+def _columns(pyramids: Sequence[Sequence[Tensor]]) -> dict[tuple[int, int], list[Tensor]]:
+    """Maps of one size, by that size.
+
+    Halved, the fine scale has the size of the next one: laid below each other, the maps of each size are about as high
+    as the largest.
+    """
+    columns: dict[tuple[int, int], list[Tensor]] = {}
+    for pyramid in pyramids:
+        for maps in pyramid:
+            columns.setdefault((maps.shape[-2], maps.shape[-1]), []).append(maps)
+    return columns
+
+
+def _places(pyramids: Sequence[Sequence[Tensor]]) -> list[_Place]:
+    """The place of each level of the first pyramid, then of the second, and so on, where :func:`_arrange` lays them."""
+    lefts = dict(zip(columns := _columns(pyramids), _starts([width for _, width in columns]), strict=True))
+    tops = dict.fromkeys(columns, 0)
+    places = []
+    for pyramid in pyramids:
+        for maps in pyramid:
+            size = maps.shape[-2], maps.shape[-1]
+            places.append(_Place(tops[size], lefts[size], *size))
+            tops[size] += size[0]
+    return places
+
+
+def _arrange(pyramids: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Lay all levels of all pyramids on one canvas: those of one size below each other, the columns side by side."""
+    columns = _columns(pyramids)
+    height = max(size[0] * len(column) for size, column in columns.items())
+    stacked = [torch.cat(column, dim=-2) if len(column) > 1 else column[0] for column in columns.values()]
+    padded = [F.pad(one, (0, 0, 0, height - one.shape[-2])) if one.shape[-2] < height else one for one in stacked]
+    return torch.cat(padded, dim=-1) if len(padded) > 1 else padded[0]
+
+
+def _local_moments(centred: Tensor, window: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the mean and biased variance of (..., H, W) maps within a window, each (..., H - 10, W - 10)."""
+    # One after the other: both at once would not fit into the cache of a processor.
+    mean = window(centred)
+    return mean, window(centred.square()).sub_(mean.square())
+
+
+def _deficit(moments: Tensor, constant: float) -> Tensor:
+    """Return how much a factor of SSIM falls short of 1, from squared moments of the sum and of the difference."""
+    of_sum, of_difference = moments
+    return (2 * of_difference).div_((of_sum + of_difference).add_(2 * constant))
+
+
+def _deficit_gradient(gradient: Tensor, deficit: Tensor, moments: Tensor, constant: float) -> Tensor:
+    """Return the gradient of both moments from that of :func:`_deficit`."""
+    of_sum, of_difference = moments
+    scaled = gradient / (of_sum + of_difference).add_(2 * constant)
+    towards_sum = (scaled * deficit).neg_()
+    return torch.stack((towards_sum, towards_sum.add(scaled, alpha=2)))
+
+
+def _similarity(contrast: Tensor, luminance: Tensor) -> Tensor:
+    """Return the map of SSIM from the deficits in contrast and in luminance."""
+    return 1 - (contrast + luminance).sub_(contrast * luminance)
+
+
+class _MeanSimilarity(torch.autograd.Function):
+    """Mean deficits in contrast, and mean SSIM, of the pictures on a canvas, with the gradient in few operations."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        canvas: Tensor,
+        offsets: Tensor,
+        places: tuple[_Place, ...],
+        compared: tuple[int, ...],
+        data_range: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Compare what lies on a canvas.
+
+        Args:
+            ctx: What the backward pass needs.
+            canvas: Sums and differences of pictures without their mean, shape (2, N, C, H, W).
+            offsets: The means of those that are compared, shape (U, 2, N, C, 1, 1).
+            places: T pictures on it.
+            compared: Numbers of those U of them whose SSIM is wanted.
+            data_range: The distance between black and white.
+
+        Returns:
+            Mean deficits in contrast, shape (T, N, C), and mean SSIM, shape (U, N, C).
+        """
+        mean, variance = _local_moments(canvas, _window)
+        brightness = mean.clone()
+        for number, offset in zip(compared, offsets.unbind(), strict=True):
+            places[number].of(brightness).add_(offset)
+        ctx.places, ctx.compared, ctx.constants = places, compared, tuple((k * data_range) ** 2 for k in (_K1, _K2))
+        contrast = _deficit(variance, ctx.constants[1])
+        luminance = _deficit(brightness.square(), ctx.constants[0])
+        similarity = _similarity(contrast, luminance)
+        ctx.save_for_backward(canvas, brightness, mean, variance, contrast, luminance)
+        return _means(contrast, places), _means(similarity, [places[number] for number in compared])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_contrasts: Tensor, of_similarities: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """Return the gradient of the canvas."""
+        canvas, brightness, mean, variance, contrast, luminance = ctx.saved_tensors
+        of_luminance_constant, of_contrast_constant = ctx.constants
+        of_contrast, of_similarity = torch.zeros_like(contrast), torch.zeros_like(contrast)
+        for whole, places, gradients in (
+            (of_contrast, ctx.places, of_contrasts.unbind()),
+            (of_similarity, [ctx.places[number] for number in ctx.compared], of_similarities.unbind()),
+        ):
+            for place, gradient in zip(places, gradients, strict=True):
+                place.of(whole).add_(gradient[..., None, None], alpha=1 / math.prod(place.positions))
+        # SSIM is (1 - contrast) (1 - luminance).
+        of_contrast.addcmul_(of_similarity, 1 - luminance, value=-1)
+        of_luminance = of_similarity.mul_(contrast - 1)
+        of_variance = _deficit_gradient(of_contrast, contrast, variance, of_contrast_constant)
+        of_squares = _deficit_gradient(of_luminance, luminance, brightness.square(), of_luminance_constant)
+        of_mean = of_squares.mul_(brightness).addcmul_(mean, of_variance, value=-1).mul_(2)
+        return _spread(of_mean).addcmul_(canvas, _spread(of_variance), value=2), None, None, None, None
+
+
+def _means(windows: Tensor, places: Sequence[_Place]) -> Tensor:
+    """Mean over the windows of each picture on a canvas, (places, N, C)."""
+    # Row by row: the sum of a picture is the same to the bit, whatever lies beside it.
+    return torch.stack([place.of(windows).mean(-1).mean(-1) for place in places])
+
+
+def _runs(levels: Sequence[int]) -> list[tuple[int, int]]:
+    """Start and length of each pyramid in a list of all levels of all pyramids."""
+    return list(zip(_starts(levels), levels, strict=True))
+
+
+def _starts(lengths: Sequence[int]) -> list[int]:
+    """Where each of several lengths begins if they follow each other."""
+    return list(itertools.accumulate(lengths, initial=0))[:-1]
+
+
+def _combine_levels(terms: Tensor, levels: Sequence[int], floor: float) -> Tensor:
+    """Multiply the terms of each pyramid, each to the power of its weight, and continue them below the floor.
+
+    Args:
+        terms: Terms of all levels of the first pyramid, then of the second, and so on, shape (T, N, C).
+        levels: Number of levels of each pyramid.
+        floor: As in :func:`structural_similarity`.
+
+    Returns:
+        Shape (S, N, C) for S pyramids.
+    """
+    # Filled one by one: a copy of a list to a GPU would make the host wait.
+    weights = [terms.new_full((1, 1), weight) for count in levels for weight in _level_weights(count)]
+    weight = torch.stack(weights)
+    logarithms = (weight * terms.clamp(min=floor).log()).split(list(levels))
+    product = torch.stack([one.sum(0) for one in logarithms]).exp()
+    if floor <= 0:
+        return product
+    continuations = (weight * (terms - floor).clamp(max=0)).split(list(levels))
+    return product + torch.stack([one.sum(0) for one in continuations])
 
 
 def _level_weights(levels: int) -> tuple[float, ...]:
@@ -255,24 +457,23 @@ def _gaussian_weights() -> tuple[float, ...]:
 
 
 _WEIGHTS = _gaussian_weights()
+# How far each tap moves the mean of those before it.
+_CHAIN = tuple(_WEIGHTS[tap] / math.fsum(_WEIGHTS[: tap + 1]) for tap in range(_WINDOW_SIZE))
 
 
-class _GaussianWindow(torch.autograd.Function):
-    """The Gaussian window over the last two dimensions, at all positions where it fits."""
+def _window(maps: Tensor) -> Tensor:
+    """Apply the Gaussian window over the last two dimensions, at all positions where it fits."""
+    return _window_along(_window_along(maps, -2), -1)
 
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor) -> Tensor:
-        return _window_along(_window_along(maps, -2), -1)
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _spread_along(_spread_along(gradient, -1), -2)
+def _spread(gradient: Tensor) -> Tensor:
+    """Apply the transpose of :func:`_window`, whose weights are the same from either end."""
+    return _window(F.pad(gradient, [2 * _WINDOW_RADIUS] * 4))
 
 
 def _window_in_volume(maps: Tensor) -> Tensor:
     """Apply the Gaussian window along rows, columns and channels, whose ends are repeated."""
-    mean = _window_along(_window_along(maps, -2), -1)
-    return _window_along(repeat_border(mean, -3), -3)
+    return _window_along(repeat_border(_window(maps), -3), -3)
 
 
 def repeat_border(pictures: Tensor, dim: int) -> Tensor:
@@ -292,18 +493,8 @@ def repeat_border(pictures: Tensor, dim: int) -> Tensor:
 
 def _window_along(maps: Tensor, dim: int) -> Tensor:
     positions = maps.shape[dim] - 2 * _WINDOW_RADIUS
-    mean = maps.narrow(dim, 0, positions).clone()
-    for tap in range(1, _WINDOW_SIZE):
-        mean.lerp_(maps.narrow(dim, tap, positions), _WEIGHTS[tap] / math.fsum(_WEIGHTS[: tap + 1]))
+    taps = [maps.narrow(dim, tap, positions) for tap in range(_WINDOW_SIZE)]
+    mean = taps[0].lerp(taps[1], _CHAIN[1])
+    for tap, share in zip(taps[2:], _CHAIN[2:], strict=True):
+        mean.lerp_(tap, share)
     return mean
-
-
-def _spread_along(gradient: Tensor, dim: int) -> Tensor:
-    """Apply the transpose of :func:`_window_along`."""
-    positions = gradient.shape[dim]
-    shape = list(gradient.shape)
-    shape[dim] = positions + 2 * _WINDOW_RADIUS
-    spread = gradient.new_zeros(shape)
-    for tap, weight in enumerate(_WEIGHTS):
-        spread.narrow(dim, tap, positions).add_(gradient, alpha=weight)
-    return spread

@@ -13,7 +13,6 @@ from basicsr.utils.dist_util import master_only
 from torch import nn
 
 from macr_plugin.basicsr_compat.program import is_training_program
-from macr_plugin.models.acceleration import TrainingStep, keep_switches
 from macr_plugin.models.checkpoints import (
     BEST_KEY,
     CheckpointWriter,
@@ -25,6 +24,7 @@ from macr_plugin.models.checkpoints import (
     restore_random_states,
 )
 from macr_plugin.models.divergence import DivergenceWatch
+from macr_plugin.models.training_step import TrainingStep, keep_switches
 from macr_plugin.weights.checkpoint import NETWORK_KEY, plain_options
 from macr_plugin.weights.pretrained import load_pretrained
 

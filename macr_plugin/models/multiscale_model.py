@@ -17,19 +17,21 @@ from torch import Tensor, nn
 from macr_plugin.archs.pyramid import resize
 from macr_plugin.data.synthesis.device_rendering import with_rendered_blur
 from macr_plugin.errors import InputError
+from macr_plugin.losses import MACRLoss
 from macr_plugin.metrics.psnr_ssim import to_uint8
 from macr_plugin.metrics.structural_similarity import at_least_float32
 from macr_plugin.models.acceleration import (
     Acceleration,
     Losses,
-    TrainingStep,
     allow_tf32,
     choose_acceleration,
-    make_capturable,
+    updates_on_device,
 )
 from macr_plugin.models.checkpointed_model import CheckpointedModel
 from macr_plugin.models.divergence import STOP, DivergenceWatch
+from macr_plugin.models.memory_layout import lay_out
 from macr_plugin.models.network_output import count_scales, finest_first, restore_pyramid
+from macr_plugin.models.training_step import TrainingStep, fused_update
 from macr_plugin.models.validation import Measurement, Validator, share_buffers
 from macr_plugin.models.validation_curve import ValidationCurve
 
@@ -73,7 +75,7 @@ class MultiScaleDeblurModel(CheckpointedModel):
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Take a network to the device, wrapped for data parallel training unless the step averages its gradients."""
-        net = net.to(memory_format=self.acceleration.memory_format)
+        net = lay_out(net, self.acceleration.memory_format)
         if not (self.opt["dist"] and self.acceleration.averages_gradients):
             return super().model_to_device(net)
         net = net.to(self.device)
@@ -98,7 +100,7 @@ class MultiScaleDeblurModel(CheckpointedModel):
         self.training_began = time.monotonic()
         super().init_training_settings()
         if self.ema_decay > 0:
-            self.net_g_ema.to(memory_format=self.acceleration.memory_format)
+            lay_out(self.net_g_ema, self.acceleration.memory_format)
         self.training_step = TrainingStep(
             self.acceleration,
             self.restore_and_compare,
@@ -132,14 +134,10 @@ class MultiScaleDeblurModel(CheckpointedModel):
             )
         return weights
 
-    def setup_optimizers(self) -> None:
-        """Build the optimizers, and let them run as the acceleration needs."""
-        super().setup_optimizers()
-        for optimizer in self.optimizers:
-            make_capturable(optimizer, self.acceleration, self.device)
-
     def get_optimizer(self, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any) -> Any:
-        """Build an optimizer; BasicSR 1.4.2 knows Adam only."""
+        """Build an optimizer, which updates as the acceleration needs; BasicSR 1.4.2 knows Adam only."""
+        if updates_on_device(self.acceleration, self.device):
+            kwargs = fused_update(kwargs)
         if optim_type == "AdamW":
             return torch.optim.AdamW(params, lr, **kwargs)
         return super().get_optimizer(optim_type, params, lr, **kwargs)
@@ -228,11 +226,12 @@ class MultiScaleDeblurModel(CheckpointedModel):
         losses: OrderedDict[str, Tensor] = OrderedDict()
         total = sharp.new_zeros(())
         if self.cri_pix:
-            for scale, (weight, restored) in enumerate(zip(weights, pyramid, strict=True)):
-                if weight:
-                    loss = self.cri_pix(restored, resize(sharp, (restored.shape[-2], restored.shape[-1])))
-                    losses[f"l_pix_scale{scale}"] = loss
-                    total = total + weight * loss
+            scales = [scale for scale, weight in enumerate(weights) if weight]
+            chosen = [pyramid[scale] for scale in scales]
+            targets = [resize(sharp, (restored.shape[-2], restored.shape[-1])) for restored in chosen]
+            for scale, loss in zip(scales, losses_of_scales(self.cri_pix, chosen, targets), strict=True):
+                losses[f"l_pix_scale{scale}"] = loss
+                total = total + weights[scale] * loss
             losses["l_pix"] = total
             losses.move_to_end("l_pix", last=False)
         if self.cri_perceptual:
@@ -372,6 +371,19 @@ class MultiScaleDeblurModel(CheckpointedModel):
             self.validation_curves[dataset_name].add(iteration, self.metric_results, blurred)
         except InputError as error:
             get_root_logger().warning(f"no validation curve: {error}")
+
+
+def losses_of_scales(loss: nn.Module, restored: Sequence[Tensor], sharp: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Losses of all scales, at once if the loss has a way to do so.
+
+    Args:
+        loss: Any loss of BasicSR's registry, or :class:`~macr_plugin.losses.MACRLoss`.
+        restored: Pictures of each scale.
+        sharp: Likewise.
+    """
+    if isinstance(loss, MACRLoss):
+        return loss.of_scales(restored, sharp).unbind()
+    return [loss(*pair) for pair in zip(restored, sharp, strict=True)]
 
 
 def mean_values(values: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from cost import cost_of
 from torch import nn
 
 from macr_plugin.archs import ACRB, DenseConnectionBlock, ResidualBlock, ResidualDenseBlock
+from macr_plugin.archs.blocks import concatenate
 
 BLOCKS = [ResidualBlock, DenseConnectionBlock, ResidualDenseBlock, ACRB]
 
@@ -131,3 +132,9 @@ def test_receptive_field(block, radius):
     reached = x.grad[0].sum(dim=0).nonzero()
     assert reached.amin(dim=0).tolist() == [16 - radius, 16 - radius]
     assert reached.amax(dim=0).tolist() == [16 + radius, 16 + radius]
+
+
+def test_a_single_tensor_is_not_copied():
+    one, other = torch.rand(1, 2, 3, 3), torch.rand(1, 4, 3, 3)
+    assert concatenate([one]) is one
+    assert torch.equal(concatenate([one, other]), torch.cat([one, other], dim=1))

@@ -1,7 +1,9 @@
 """A small model of the plugin's class, built through BasicSR."""
 
+import logging
 from pathlib import Path
 
+import basicsr
 import pytest
 import torch
 from basicsr.models import build_model
@@ -46,3 +48,11 @@ def batch():
     """Blurred and sharp noise."""
     generator = torch.Generator().manual_seed(1)
     return {name: torch.rand(2, 3, 32, 40, generator=generator) for name in ("lq", "gt")}
+
+
+@pytest.fixture
+def log(caplog):
+    """What the program logs, as pytest catches it."""
+    basicsr.utils.get_root_logger().propagate = True
+    caplog.set_level(logging.INFO, "basicsr")
+    return caplog

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -151,8 +152,13 @@ def _with_noise(light: Tensor, averaging: Averaging, noise: Sequence[float], see
 
 
 def _decode(photo: Tensor, averaging: Sequence[Averaging]) -> Tensor:
-    tables = [torch.from_numpy(response_table(name)).to(photo.device) for name in averaging]
-    return torch.stack([table[one.int()] for table, one in zip(tables, photo, strict=True)])
+    return torch.stack([_table_on(photo.device, name)[one.int()] for name, one in zip(averaging, photo, strict=True)])
+
+
+@functools.cache
+def _table_on(device: torch.device, averaging: Averaging) -> Tensor:
+    """A response table on a device, copied once: the host waits for a copy from memory that is not pinned."""
+    return torch.from_numpy(response_table(averaging)).to(device)
 
 
 def _thing_in_front(canvas: Tensor, averaging: Sequence[Averaging]) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
+from macr_plugin.data.synthesis import device_rendering
 from macr_plugin.data.synthesis.blur_model import BlurModel, Shot
 from macr_plugin.data.synthesis.device_rendering import for_device, render_blur, with_rendered_blur
 from macr_plugin.data.synthesis.paths import border_margin, draw_camera_path, generator_for
@@ -48,6 +49,18 @@ def test_agrees_with_the_cpu_renderer(averaging):
         difference = (blur.int() - to_tensor(expected).int()).abs()
         assert difference.max() <= 1
         assert difference.float().mean() < 0.05
+
+
+def test_response_tables_are_copied_to_a_device_once(monkeypatch):
+    """From memory that is not pinned, so the host would wait for it in every batch."""
+    device_rendering._table_on.cache_clear()
+    made = []
+    original = device_rendering.response_table
+    monkeypatch.setattr(device_rendering, "response_table", lambda name: made.append(name) or original(name))
+    for averaging in ("linear", "encoded", "linear"):
+        _, _, data = batch((0.0, 4.0), 8, averaging)
+        render_blur(data, HEIGHT, WIDTH, CPU)
+    assert made == ["linear", "encoded"]
 
 
 def test_camera_at_rest_gives_the_sharp_picture():
