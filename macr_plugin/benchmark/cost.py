@@ -13,9 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from macr_plugin.archs.padding import pad_to_multiple
 from macr_plugin.benchmark.options import Cost
 from macr_plugin.benchmark.results import Complexity, Latency
+from macr_plugin.inference.optimize import optimize, treatments_for
 from macr_plugin.inference.restorer import DTYPES, Restorer, arithmetic, device_name
+from macr_plugin.models.acceleration import best_acceleration
+from macr_plugin.models.cuda_graphs import SideStream, capture
+from macr_plugin.models.memory_layout import lay_out
 
 COUNTER = "torch.utils.flop_counter / 2"
 
@@ -87,11 +92,18 @@ def measure_latencies(build: Callable[[], Restorer], cost: Cost, devices: list[t
                         _measure(build(), latency, cost, device)
                     except Exception as error:
                         latency.error = one_sentence(error)
-                    # A compiled network refers to itself: what it holds would count for the next one.
-                    gc.collect()
-                    if device.type == "cuda":
-                        torch.cuda.empty_cache()
+                    try:
+                        _forget_network(device)
+                    except Exception as error:
+                        latency.error = latency.error or one_sentence(error)
                     yield latency
+
+
+def _forget_network(device: torch.device) -> None:
+    # A compiled network refers to itself: what it holds would count for the next one.
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def one_sentence(error: Exception) -> str:
@@ -103,7 +115,8 @@ def one_sentence(error: Exception) -> str:
 def _measure(restorer: Restorer, latency: Latency, cost: Cost, device: torch.device) -> None:
     layout = torch.channels_last if cost.channels_last else torch.contiguous_format
     dtype = DTYPES[latency.dtype]
-    restorer = restorer.to(device=device, dtype=dtype).to(memory_format=layout)
+    restorer.to(device=device, dtype=dtype)
+    lay_out(restorer, layout)
     picture = torch.rand(latency.batch, 3, latency.height, latency.width, generator=torch.Generator().manual_seed(0))
     picture = picture.to(device=device, dtype=dtype, memory_format=layout)
     benchmark = torch.backends.cudnn.benchmark
@@ -133,25 +146,30 @@ def _prepare(restorer: Restorer, picture: Tensor, mode: str) -> Pass:
         restorer.network.compile(mode="reduce-overhead" if picture.is_cuda else "default", dynamic=False)
     if mode == "cuda_graph":
         return _capture(restorer, picture)
+    if mode == "optimized":
+        compiles = picture.is_cuda and best_acceleration(picture.device).compile
+        tried = treatments_for(picture.device, compiles)
+        restorer.network = optimize(restorer.network, _as_network_sees_it(restorer, picture), treatments=tried)
     return lambda: restorer(picture)
+
+
+def _as_network_sees_it(restorer: Restorer, picture: Tensor) -> Tensor:
+    tile = restorer.tile
+    return pad_to_multiple(picture if tile is None else picture[..., : tile.size, : tile.size], restorer.size_multiple)
 
 
 def _capture(restorer: Restorer, picture: Tensor) -> Pass:
     if not picture.is_cuda:
         raise RuntimeError("a CUDA graph needs an NVIDIA GPU")
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
+    side = SideStream(picture.device)
+    with side.current():
         # Libraries choose their algorithms and workspaces before the capture.
         for _ in range(3):
             restorer(picture)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = restorer(picture)
+    output, replay_graph = capture(lambda: restorer(picture), side)
 
     def replay() -> Tensor:
-        graph.replay()
+        replay_graph()
         return output
 
     return replay

@@ -17,7 +17,7 @@ from macr_plugin.options.datasets import DATASETS
 from macr_plugin.options.file import read_yaml
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-MODES = ("eager", "compiled", "cuda_graph")
+MODES = ("eager", "compiled", "cuda_graph", "optimized")
 DEVICES = ("auto", "cuda", "cpu")
 #: ``weights`` of a network that needs no file: its options name a checkpoint, or it has nothing to learn.
 INCLUDED = "included"
@@ -91,7 +91,7 @@ class Cost:
         batch: Pictures at once.
         devices: ``auto``, ``cuda`` or ``cpu``.
         precisions: Of ``fp32``, ``tf32``, ``bf16`` and ``fp16``.
-        modes: Of ``eager``, ``compiled`` and ``cuda_graph``.
+        modes: Of ``eager``, ``compiled``, ``cuda_graph`` and ``optimized``.
         channels_last: Lay weights and pictures out channels last.
         warm_up: Passes before the measured ones.
         runs: Measured passes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from macr_plugin.files import FREE_DISK_SPACE, whole_file
 from macr_plugin.inference.restorer import DTYPES, Restorer, arithmetic
 from macr_plugin.metrics.psnr_ssim import psnr, ssim_3d, ssim_per_channel, to_uint8
 from macr_plugin.metrics.structural_similarity import repeat_border, ssim, volume_ssim
+from macr_plugin.models.acceleration import best_acceleration
+from macr_plugin.models.memory_layout import lay_out
 from macr_plugin.models.validation import to_picture
 
 
@@ -95,12 +97,13 @@ def restore_with(restorer: Restorer, entry: Entry, device: torch.device) -> Call
     Returns:
         Maps float32 pictures to restored ones.
     """
-    dtype = DTYPES[entry.precision]
-    restorer = restorer.to(device=device, dtype=dtype)
+    dtype, layout = DTYPES[entry.precision], best_acceleration(device).memory_format
+    restorer.to(device=device, dtype=dtype)
+    lay_out(restorer, layout)
 
     def restore(blurred: Tensor) -> Tensor:
         with torch.no_grad(), arithmetic(entry.precision):
-            return restorer(blurred.to(dtype))
+            return restorer(blurred.to(dtype, memory_format=layout))
 
     return restore
 
@@ -116,11 +119,11 @@ def compare(key: str, restored: Tensor, sharp: Tensor, protocol: Protocol) -> Fr
     """
     if protocol.rounding == "float":
         return _compare_unrounded(key, restored, sharp, protocol.crop_border)
-    values = (
-        metric(restored, sharp, crop_border=protocol.crop_border, test_y_channel=protocol.test_y_channel).item()
+    values = [
+        metric(restored, sharp, crop_border=protocol.crop_border, test_y_channel=protocol.test_y_channel)
         for metric in (psnr, ssim_per_channel, ssim_3d)
-    )
-    return FrameQuality(key, *values)
+    ]
+    return _read(key, values)
 
 
 def _compare_unrounded(key: str, restored: Tensor, sharp: Tensor, crop_border: int) -> FrameQuality:
@@ -129,9 +132,12 @@ def _compare_unrounded(key: str, restored: Tensor, sharp: Tensor, crop_border: i
     restored, sharp = restored[inside], sharp[inside]
     squared_error = (restored.double() - sharp.double()).square().mean()
     widened = (repeat_border(repeat_border(picture, -2), -1) for picture in (restored, sharp))
-    return FrameQuality(
-        key, -10 * torch.log10(squared_error).item(), ssim(restored, sharp).item(), volume_ssim(*widened).item()
-    )
+    return _read(key, [-10 * torch.log10(squared_error), ssim(restored, sharp), volume_ssim(*widened)])
+
+
+def _read(key: str, values: Sequence[Tensor]) -> FrameQuality:
+    """PSNR and both SSIM of a frame, of one number each, in one transfer from the device."""
+    return FrameQuality(key, *torch.stack([value.double().reshape(()) for value in values]).tolist())
 
 
 def write_extra_pictures(network: nn.Module, picture: Tensor, folder: Path) -> None:

@@ -88,7 +88,7 @@ class Latency:
     Attributes:
         device: Its full name.
         dtype: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
-        mode: ``eager``, ``compiled`` or ``cuda_graph``.
+        mode: ``eager``, ``compiled``, ``cuda_graph`` or ``optimized``.
         batch: Pictures at once.
         height: In pixels.
         width: In pixels.

@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from macr_plugin.benchmark.comparison import is_steady
 from macr_plugin.benchmark.cost import count_macs, count_parameters, measure_latencies, one_sentence
 from macr_plugin.benchmark.intervals import paired_difference, verdict
 from macr_plugin.benchmark.networks import build_restorer, describe_changed_options, describe_inference
@@ -29,7 +31,16 @@ from macr_plugin.benchmark.quality import (
     write_extra_pictures,
     write_picture,
 )
-from macr_plugin.benchmark.results import ComparedFrame, EntryResult, Quality, Results, Training, read_json, to_json
+from macr_plugin.benchmark.results import (
+    ComparedFrame,
+    EntryResult,
+    Latency,
+    Quality,
+    Results,
+    Training,
+    read_json,
+    to_json,
+)
 from macr_plugin.benchmark.training import TrainedCell, TrainingPlan, check_training, train_entry, training_data
 from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
 from macr_plugin.errors import InputError
@@ -204,7 +215,9 @@ class BenchmarkRun:
         restorer = build_restorer(entry)
         result.parameters = count_parameters(restorer)
         result.complexity = [count_macs(restorer, size) for size in self.options.cost.sizes]
-        result.latencies = list(measure_latencies(lambda: build_restorer(entry), self.options.cost, self.devices))
+        for latency in measure_latencies(lambda: build_restorer(entry), self.options.cost, self.devices):
+            result.latencies.append(latency)
+            warn_of_spread(entry.label, latency)
         if self.plan is not None:
             self._train_and_measure(entry, result, self.plan)
         elif entry.weights is not None:
@@ -344,6 +357,22 @@ def _stamp(path: str | Path) -> list[object]:
     """What changes with a file."""
     file = find_shipped(str(path)) or Path(path).expanduser()
     return [str(path), file.stat().st_mtime_ns, file.stat().st_size] if file.is_file() else [str(path)]
+
+
+def warn_of_spread(label: str, latency: Latency) -> None:
+    """Say at once, not only in the report, that a timing is of a busy machine.
+
+    Args:
+        label: Whose timing it is.
+        latency: The timing.
+    """
+    if not is_steady(latency):
+        tqdm.write(
+            f"warning: {label} at {latency.height}x{latency.width} took from {latency.p10_ms:.3g} to "
+            f"{latency.p90_ms:.3g} ms (p10 to p90) on {latency.device}: the machine is busy, end other work and "
+            "measure again",
+            file=sys.stderr,
+        )
 
 
 def describe_environment(devices: Iterable[torch.device], channels_last: bool) -> dict[str, str]:

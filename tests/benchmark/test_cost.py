@@ -11,7 +11,7 @@ from macr_plugin.archs.tiling import Tile
 from macr_plugin.benchmark import cost as cost_module
 from macr_plugin.benchmark.cost import count_macs, count_parameters, measure_latencies
 from macr_plugin.benchmark.networks import build_restorer
-from macr_plugin.benchmark.options import Cost, Entry
+from macr_plugin.benchmark.options import MODES, Cost, Entry
 from macr_plugin.inference.restorer import Restorer
 
 NAFNET_32 = {
@@ -133,6 +133,31 @@ def test_every_combination_has_a_row_and_a_failing_one_its_error():
             assert row.median_ms > 0
 
 
+@pytest.mark.parametrize("tile", [None, Tile(16, 4)])
+def test_every_network_has_the_optimized_mode(tile):
+    """What applies to it: a MACR, padded or in tiles, and any other network."""
+    for network in ({"type": "MACR", "num_feat": 8, "num_blocks": 1, "num_scales": 1}, {"type": "SRNDeblurNet"}):
+        cost = Cost(sizes=((32, 44),), modes=("optimized",), runs=1, warm_up=1)
+        restorer = build_restorer(Entry("x", network, size_multiple=8))
+        restorer.tile = tile
+        (latency,) = measure_latencies(lambda restorer=restorer: restorer, cost, [CPU])
+        assert latency.error is None
+        assert latency.median_ms > 0
+        assert restorer.network.treatment.channels_last
+
+
+def test_a_device_that_is_lost_between_two_timings_is_a_row(monkeypatch):
+    """After an illegal access everything fails, even giving memory back."""
+
+    def fail(device):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(cost_module, "_forget_network", fail)
+    cost = Cost(sizes=((8, 8), (8, 16)), runs=1)
+    rows = list(measure_latencies(lambda: Restorer(nn.Conv2d(3, 3, 1)), cost, [CPU]))
+    assert [row.error for row in rows] == ["RuntimeError: CUDA error: an illegal memory access was encountered"] * 2
+
+
 def test_the_global_precision_settings_come_back():
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
     seen = []
@@ -164,7 +189,7 @@ def test_a_compiled_network_is_timed():
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 def test_every_mode_on_a_gpu(precision):
     network = build_restorer(Entry("x", {"type": "MACR", "num_feat": 16, "num_blocks": 1}))
-    cost = Cost(sizes=((64, 96),), precisions=(precision,), modes=("eager", "compiled", "cuda_graph"), runs=5)
+    cost = Cost(sizes=((64, 96),), precisions=(precision,), modes=MODES, runs=5)
     for latency in measure_latencies(lambda: copy.deepcopy(network), cost, [torch.device("cuda")]):
         assert latency.error is None, latency
         assert latency.p10_ms <= latency.median_ms <= latency.p90_ms

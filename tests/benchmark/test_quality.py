@@ -47,6 +47,29 @@ def test_unrounded_figures_are_those_of_skimage(pictures):
     assert 0 < measured.ssim_3d < 1
 
 
+@pytest.mark.parametrize("rounding", ["uint8", "float"])
+def test_the_figures_of_a_frame_are_read_at_once(pictures, monkeypatch, rounding):
+    """Each read makes the host wait for the GPU."""
+    sharp, restored = pictures
+    reads = []
+    for name in ("item", "tolist", "cpu", "__float__"):
+        original = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor, name, lambda self, original=original, name=name: reads.append(name) or original(self)
+        )
+    compare("a/1", restored.clamp(0, 1), sharp, Protocol(rounding=rounding))
+    assert reads == ["tolist"]
+
+
+def test_restored_in_the_fastest_layout_of_the_device(pictures):
+    seen = []
+    network = torch.nn.Conv2d(3, 3, 3, padding=1)
+    network.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].stride()[1]))
+    restore_with(Restorer(network), Entry("x"), CPU)(pictures[0])
+    assert seen == [1], "channels last"
+    assert network.weight.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize(
     ("entry", "protocol", "blur", "name"),
     [

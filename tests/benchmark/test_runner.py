@@ -17,8 +17,8 @@ from macr_plugin.archs.macr_arch import MACR
 from macr_plugin.archs.sun_arch import SunMotionNet
 from macr_plugin.benchmark import runner
 from macr_plugin.benchmark.options import read_benchmark
-from macr_plugin.benchmark.results import EntryResult, Published, Quality, Results, Training, read_json
-from macr_plugin.benchmark.runner import BenchmarkRun, benchmark, compare_with_first
+from macr_plugin.benchmark.results import EntryResult, Latency, Published, Quality, Results, Training, read_json
+from macr_plugin.benchmark.runner import BenchmarkRun, benchmark, compare_with_first, warn_of_spread
 from macr_plugin.cli import main
 from macr_plugin.errors import InputError
 from macr_plugin.inference.deblurrer import Deblurrer
@@ -352,3 +352,13 @@ def test_the_tables_of_the_paper_run_to_the_end(working_folder, table, trained, 
     assert sum(entry["training"] is not None for entry in results["entries"]) == trained
     assert sum(entry["quality"] is not None for entry in results["entries"]) == trained
     assert (out / "report.html").is_file()
+
+
+@pytest.mark.parametrize(("p90", "warns"), [(1.02, False), (3.0, True)])
+def test_a_busy_machine_is_told_at_once(capsys, p90, warns):
+    latency = Latency("a processor, 2 threads", "fp32", "eager", 1, 360, 640, 5, median_ms=1.0, p10_ms=1.0, p90_ms=p90)
+    warn_of_spread("MACR", latency)
+    expected = (
+        "warning: MACR at 360x640 took from 1 to 3 ms (p10 to p90) on a processor, 2 threads: the machine is busy"
+    )
+    assert (expected in capsys.readouterr().err) == warns
