@@ -1,15 +1,16 @@
-# make demo · make test · make test-slow · make lint
+# make demo · make test · make test-slow · make lint · make gpu-check
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_FOLDER ?= .
 
-.PHONY: help install demo test test-slow lint docs format clean
+.PHONY: help install demo test test-slow gpu-check lint docs format clean
 
 help:
 	@echo "make demo       install into $(VENV), make the demo data, train, validate, leave pictures in experiments/"
 	@echo "make test       tests on the CPU, within 15 minutes on 2 cores"
 	@echo "make test-slow  torchrun, kills and other long processes, within 30 minutes"
+	@echo "make gpu-check  tests, figures and plots of everything that needs a GPU, in gpu_check/"
 	@echo "make lint       ruff, format check, mypy"
 	@echo "make docs       pages and reference in docs/_build/index.html"
 
@@ -38,6 +39,9 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+gpu-check: install
+	$(BIN)/python scripts/gpu_check.py
 
 lint: install
 	$(BIN)/ruff check .

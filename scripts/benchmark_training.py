@@ -66,8 +66,14 @@ class Contender:
     runs: list[dict[str, float]] = field(default_factory=list)
 
 
-def list_contenders(has_gpu: bool, compiles: bool) -> list[Contender]:
-    """Stock BasicSR, the baseline, and each acceleration on top of the one before."""
+def list_contenders(has_gpu: bool, compiles: bool, compiled_only: bool = False) -> list[Contender]:
+    """Stock BasicSR, the baseline, each acceleration alone and several together.
+
+    Args:
+        has_gpu: Whether there is one to train on.
+        compiles: ``torch.compile`` too.
+        compiled_only: Only the baseline and what compiles.
+    """
     contenders = [
         Contender("BasicSR: SRModel, PNG LMDB, loss of one scale", "SRModel", "PNG"),
         Contender(BASELINE, reads_losses=True),
@@ -75,20 +81,21 @@ def list_contenders(has_gpu: bool, compiles: bool) -> list[Contender]:
         Contender("channels_last", acceleration={"channels_last": True}),
         Contender("bf16, channels_last", acceleration={"precision": "bf16", "channels_last": True}),
     ]
-    if compiles:
-        contenders.append(Contender("compile", acceleration={"compile": True}))
+    compiled = [Contender("compile", acceleration={"compile": True})] if compiles else []
     if has_gpu:
         graph = {"channels_last": True, "cuda_graph": True}
         contenders += [
+            Contender("bf16", acceleration={"precision": "bf16"}),
+            Contender("cuda_graph", acceleration={"cuda_graph": True}),
             Contender("fp32, cuda_graph", acceleration={"precision": "fp32", **graph}),
             Contender("tf32, cuda_graph", acceleration={"precision": "tf32", **graph}),
             Contender("bf16, cuda_graph", acceleration={"precision": "bf16", **graph}),
-            Contender(
-                "everything auto",
-                acceleration=dict.fromkeys(("precision", "channels_last", "compile", "cuda_graph"), "auto"),
-            ),
         ]
-    return contenders
+        everything = dict.fromkeys(("precision", "channels_last", "compile", "cuda_graph"), "auto")
+        compiled += [Contender("everything auto", acceleration=everything)] if compiles else []
+    if compiled_only:
+        contenders = [one for one in contenders if one.name == BASELINE]
+    return contenders + compiled
 
 
 # --- one training, in a process of its own ---------------------------------------------------------------------------
@@ -302,6 +309,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--workers", type=int, default=2, help="data loading processes (default: 2)")
     parser.add_argument("--rounds", type=int, default=1, help="turns of each contender (default: 1)")
     parser.add_argument("--compile", action="store_true", help="torch.compile too; takes minutes on a CPU")
+    parser.add_argument("--compiled-only", action="store_true", help="with --compile: leave out what does not compile")
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder (default: the system's)")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--plot", type=Path, help="draw them to this picture; needs matplotlib")
@@ -326,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         root = Path(folder)
         write_frames(root, options.frames)
         for batch in options.batch:
-            contenders = list_contenders(torch.cuda.is_available(), options.compile)
+            contenders = list_contenders(torch.cuda.is_available(), options.compile, options.compiled_only)
             turns = [contender for _ in range(options.rounds) for contender in contenders]
             for contender in tqdm(turns, desc=f"batch {batch}", unit="training"):
                 contender.runs.append(run(contender, root, options, batch))
