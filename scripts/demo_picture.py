@@ -5,8 +5,8 @@ python scripts/demo_picture.py --weights experiments/macr_demo="trained here" --
 `make demo` ends with it. README's picture, of a photograph of another kind:
 
 macr synthesize --photos .venv/lib/python3*/site-packages/skimage/data/astronaut.png --out datasets/astronaut/test \
-    --extent 7 9 --size 400 400 --pairs 4 --seed 1
-python scripts/demo_picture.py --pairs datasets/astronaut/test --frames astronaut/000002 --weights macr-small=restored \
+    --extent 6 8 --size 360 400 --pairs 6 --seed 3
+python scripts/demo_picture.py --pairs datasets/astronaut/test --frames astronaut/000001 --weights macr-small=restored \
     --out docs/deblur.jpg
 """
 
