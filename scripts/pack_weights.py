@@ -44,7 +44,10 @@ def pack(checkpoint: Path, options: Path, card: Path, out: Path) -> str:
     if missing:
         raise InputError(f"{card} has no {', '.join(missing)}: add what the weights' card must say")
     about |= {"network_g": trained_by["network_g"], "options": trained_by}
-    state = {name: value.to(torch.float16).contiguous() for name, value in read_checkpoint(checkpoint).state.items()}
+    state = {
+        name: value.to(torch.float16 if value.is_floating_point() else value.dtype).contiguous()
+        for name, value in read_checkpoint(checkpoint).state.items()
+    }
     content = save(state, {key: json.dumps(value) for key, value in about.items()})
     with whole_file(out, FREE_DISK_SPACE) as file:
         file.write(content)

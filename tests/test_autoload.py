@@ -57,6 +57,22 @@ def test_the_hook_at_interpreter_start_is_light():
     assert run_python(code).strip() == "False False True"
 
 
+@pytest.mark.parametrize(("first", "second"), [("macr_plugin", "spandrel"), ("spandrel", "macr_plugin")])
+def test_spandrel_knows_macr_in_either_order_of_imports(first, second):
+    pytest.importorskip("spandrel")
+    code = f"""
+import sys
+import {first}
+print("spandrel" in sys.modules, "torch" in sys.modules)
+import {second}
+from spandrel import MAIN_REGISTRY
+print("MACR" in MAIN_REGISTRY, "basicsr" in sys.modules, sys.modules["spandrel"].__loader__.__class__.__name__)
+"""
+    lines = run_python(code, MACR_PLUGIN_AUTOLOAD="0").splitlines()
+    assert lines[0] == ("False False" if first == "macr_plugin" else "True True")
+    assert lines[1] == "True False SourceFileLoader"
+
+
 def test_kill_switch():
     code = "import sys; print([type(finder).__name__ for finder in sys.meta_path], 'macr_plugin' in sys.modules)"
     assert "BasicSRFinder" in run_python(code)

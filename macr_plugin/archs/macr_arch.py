@@ -8,7 +8,7 @@ open and what was chosen.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from macr_plugin.archs.blocks import (
 from macr_plugin.archs.padding import check_minimum_size, crop_to_size, pad_to_multiple
 from macr_plugin.archs.pyramid import image_pyramid, resize
 from macr_plugin.errors import InputError
+
+#: Names of the backbone's blocks. Saved files hold places in it: append only.
+BLOCKS = ("acrb", "resblock", "dcb", "rdb")
 
 
 class MSRM(nn.Module):
@@ -145,6 +148,9 @@ class MACR(nn.Module):
     Raises:
         InputError: If ``num_scales`` or ``num_blocks`` is below 1, ``block`` is unknown, or a picture is too small.
 
+    Beside the weights, the state dict has an entry ``_extra_state``, which tells the options that no weight's shape
+    tells; see :meth:`get_extra_state`.
+
     The default has 4,006,915 parameters. Weights start Glorot uniform and biases at zero, the default of the TensorFlow
     that the authors used; the second convolution of a residual block starts at a tenth of that.
     """
@@ -175,12 +181,12 @@ class MACR(nn.Module):
             "dcb": lambda: DenseConnectionBlock(num_feat),
             "rdb": lambda: ResidualDenseBlock(num_feat),
         }
-        # Not the dictionary itself: a list from the YAML file has no hash.
-        if block not in list(blocks):
-            raise InputError(f"network_g.block of MACR is one of {', '.join(blocks)}, not {block!r}")
+        if block not in BLOCKS:
+            raise InputError(f"network_g.block of MACR is one of {', '.join(BLOCKS)}, not {block!r}")
         self.num_scales = num_scales
         self.skip_connections = skip_connections
         self.global_skip = global_skip
+        self._block_options = (fuse_inputs == "all", BLOCKS.index(block), *(dilations or ()))
 
         self.conv1 = conv(2 * RGB_CHANNELS, num_feat, 3)
         self.msrm = nn.Sequential(*(MSRM(num_feat, branch_channels) for _ in range(num_msrm)))
@@ -198,6 +204,27 @@ class MACR(nn.Module):
     def minimum_size(self) -> int:
         """Smallest height and width in pixels: the coarsest scale then still fills one cell of the deepest layer."""
         return self.multiple_of * 2 ** (self.num_scales - 1)
+
+    def get_extra_state(self) -> Tensor:
+        """Tell the options that no weight's shape tells, for programs that have the state dict alone.
+
+        An extra state rather than a buffer: data parallel training would broadcast a buffer in every step, and exported
+        graphs would carry it.
+
+        Returns:
+            int64: ``num_scales``, ``skip_connections``, ``global_skip``, whether ``fuse_inputs`` is ``"all"``, the
+            place of ``block`` in :data:`BLOCKS`, then ``dilations``.
+        """
+        options = (self.num_scales, self.skip_connections, self.global_skip, *self._block_options)
+        return torch.tensor(options, dtype=torch.int64, device=self.conv1.weight.device)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Stay as the constructor's arguments say, whatever the network was that ``state`` tells of."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Files from before there was this entry fit as well.
+        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, x: Tensor, all_scales: bool = False) -> Tensor | list[Tensor]:
         """Restore a batch of blurred pictures.

@@ -24,6 +24,8 @@ PARAM_KEYS = (
 BASICSR_KEYS = ("params", "params_ema")
 #: What stands before every name in files saved from a wrapped network: data parallel and compiled.
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+#: What torch calls the entry of a state dict that is no weight. Files from before a network had one fit it as well.
+EXTRA_STATE = "_extra_state"
 #: Where a file records the network: an entry of a ``.pth`` file, a JSON text in the metadata of a ``.safetensors``.
 NETWORK_KEY = "network_g"
 
@@ -175,7 +177,7 @@ def load_state(network: nn.Module, checkpoint: Checkpoint, strict: bool = True) 
     Raises:
         InputError: If ``strict`` and one does not fit.
     """
-    own = network.state_dict()
+    own = _weights(network.state_dict())
     named = _rename(checkpoint.state, list(own))
     resized = [] if strict else [name for name in named if name in own and own[name].shape != named[name].shape]
     state = {name: value for name, value in named.items() if name not in resized}
@@ -224,6 +226,7 @@ def describe_mismatch(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) ->
     Returns:
         How many names are missing or unknown, with the first of them, or the first size that differs; empty if none.
     """
+    own, state = _weights(own), _weights(state)
     missing, unknown = [name for name in own if name not in state], [name for name in state if name not in own]
     parts = [
         f"{len(names)} {kind}, first {names[0]}"
@@ -235,6 +238,11 @@ def describe_mismatch(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) ->
         shapes = tuple(state[resized[0]].shape), tuple(own[resized[0]].shape)
         parts.append(f"{resized[0]} has the shape {shapes[0]} in the file and {shapes[1]} in the network")
     return "; ".join(parts)
+
+
+def _weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without what is no weight."""
+    return {name: value for name, value in state.items() if not name.endswith(EXTRA_STATE)}
 
 
 def _rename(state: Mapping[str, Tensor], wanted: Sequence[str]) -> Mapping[str, Tensor]:
@@ -253,7 +261,7 @@ def _rename(state: Mapping[str, Tensor], wanted: Sequence[str]) -> Mapping[str, 
         # As for whole entries: an average of the weights comes first.
         for prefix in sorted(prefixes, key=lambda prefix: "ema" not in prefix):
             part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-            if set(part) == set(names):
-                return {wrapper + name: part[name] for name in names}
+            if set(_weights(part)) == set(names):
+                return {wrapper + name: value for name, value in part.items()}
     # As BasicSR does, which looks at every name by itself.
     return {name if name in wanted else name.removeprefix("module."): value for name, value in state.items()}

@@ -174,7 +174,7 @@ def test_ema_follows_the_network(build, batch):
     model = build(ema_decay=0.75)
     before = weights_of(model.net_g_ema)
     step(model, batch, 1)
-    for name, averaged in model.net_g_ema.state_dict().items():
+    for name, averaged in model.net_g_ema.named_parameters():
         torch.testing.assert_close(averaged, 0.75 * before[name] + 0.25 * model.net_g.state_dict()[name])
 
 

@@ -175,8 +175,9 @@ def test_ema_follows_whatever_the_block(build, batch, block):
     model.feed_data(batch)
     model.optimize_parameters(1)
     after = model.net_g.state_dict()
-    for name, averaged in model.net_g_ema.state_dict().items():
+    for name, averaged in model.net_g_ema.named_parameters():
         torch.testing.assert_close(averaged, 0.75 * before[name] + 0.25 * after[name])
+    assert torch.equal(model.net_g_ema.state_dict()["_extra_state"], after["_extra_state"])
 
 
 class Frames(torch.utils.data.Dataset):
@@ -342,7 +343,7 @@ def test_stock_srmodel_trains_macr(build, batch):
 
 @pytest.mark.parametrize("layout", ["plain", "state_dict", "module"])
 def test_training_starts_from_weights_of_other_projects(build, tmp_path, layout):
-    weights = {name: value + 1 for name, value in build().net_g.state_dict().items()}
+    weights = {name: value.detach() + 1 for name, value in build().net_g.named_parameters()}
     content = {
         "plain": weights,
         "state_dict": {"state_dict": weights},
@@ -351,11 +352,11 @@ def test_training_starts_from_weights_of_other_projects(build, tmp_path, layout)
     torch.save(content, tmp_path / "w.pth")
     model = build()
     model.load_network(model.net_g, str(tmp_path / "w.pth"), True, "params")
-    assert all(torch.equal(value, weights[name]) for name, value in model.net_g.state_dict().items())
+    assert all(torch.equal(value, weights[name]) for name, value in model.net_g.named_parameters())
 
 
 def test_weights_that_do_not_fit(build, tmp_path):
-    weights = build().net_g.state_dict()
+    weights = dict(build().net_g.named_parameters())
     name = next(iter(weights))
     torch.save({"params": {**weights, name: torch.zeros(1), "more": torch.zeros(1)}}, tmp_path / "w.pth")
     model = build()
