@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml setup.py macr_plugin.pth
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77.0.3,<82" wheel
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps basicsr==1.4.2
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test,benchmark,noncommercial,video,export,docs]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test,benchmark,noncommercial,video,export,app,docs]"
 	touch $@
 
 demo: install

@@ -97,6 +97,11 @@ EXTRAS_REQUIRE = {
         # What torch.onnx translates operators with.
         "onnxscript>=0.5",
     ],
+    "app": [
+        # Serve the page of `macr app`; BSD. Gradio would bring 30 packages, its analytics and fonts from elsewhere.
+        "starlette>=0.40",
+        "uvicorn>=0.30",
+    ],
     "video": [
         # Reads and writes videos, BSD; its wheel carries FFmpeg. 18 writes the rotation, and needs Python 3.11.
         "av>=18; python_version >= '3.11'",

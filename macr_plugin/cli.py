@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_benchmark(commands)
     _add_deblur(commands)
     _add_export(commands)
+    _add_app(commands)
     return parser
 
 
@@ -402,6 +403,45 @@ def _export(arguments: argparse.Namespace) -> None:
     for name, value in export_network(network, arguments.out, arguments.format, source).items():
         print(f"{name}: {value}")
     print(f"Written: {arguments.out}")
+
+
+def _add_app(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "app",
+        help="a page on this machine to drop a photo on",
+        description="Serve a page on this machine, and on no other, to drop a photo on: compare it before and after, "
+        "and download the result in full size with its metadata.",
+    )
+    parser.add_argument(
+        "--weights",
+        default="macr-small",
+        metavar="NAME|FILE|FOLDER",
+        help="shipped weights, a .pth or .safetensors file, or the folder of a training (default: %(default)s)",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:N or cpu (default: %(default)s)")
+    parser.add_argument(
+        "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--tile",
+        type=int,
+        default=1024,
+        metavar="N",
+        help="cut larger photos into tiles of N pixels, which the progress bar counts; 0: never (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=7870, metavar="N", help="on 127.0.0.1; 0 for any (default: %(default)s)"
+    )
+    parser.set_defaults(run=_app)
+
+
+def _app(arguments: argparse.Namespace) -> None:
+    from macr_plugin.inference.app import require_server, serve
+    from macr_plugin.inference.deblurrer import Deblurrer
+
+    require_server()
+    deblurrer = Deblurrer(arguments.weights, arguments.device, arguments.precision, arguments.tile)
+    serve(deblurrer, arguments.port)
 
 
 def _report(written: bool, pictures: Path, lmdbs: str) -> None:

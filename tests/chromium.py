@@ -15,7 +15,8 @@ KEY_CODES |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 
 
 class Page:
-    """One page in a browser of its own; every error that the page reports is kept in ``errors``."""
+    """One page in a browser of its own; every error that the page reports is kept in ``errors``, every address that it
+    asks for in ``requests``."""
 
     def __init__(self, profile):
         # The browser reads commands from descriptor 3 and answers on 4.
@@ -30,11 +31,11 @@ class Page:
         os.close(their_input)
         os.close(their_output)
         self._numbers, self._buffer, self._session = itertools.count(1), b"", None
-        self.errors = []
+        self.errors, self.requests, self._chooser, self._loaded = [], [], None, False
         target = next(one for one in self._call("Target.getTargets")["targetInfos"] if one["type"] == "page")
         attached = self._call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
-        for domain in ("Runtime", "Log", "Page"):
+        for domain in ("Runtime", "Log", "Page", "Network"):
             self._call(f"{domain}.enable")
 
     def close(self):
@@ -43,14 +44,20 @@ class Page:
         self._process.wait(timeout=30)
         os.close(self._input)
 
-    def open(self, file, width=1280, height=900, scheme="light", motion="no-preference"):
+    def open(self, place, width=1280, height=900, scheme="light", motion="no-preference"):
         media = [("prefers-color-scheme", scheme), ("prefers-reduced-motion", motion)]
         self._call("Emulation.setEmulatedMedia", features=[{"name": name, "value": value} for name, value in media])
         self.resize(width, height)
-        # The page before answers until the new one is there.
+        url = place if isinstance(place, str) else place.as_uri()
+        # The page before answers until the new one is there, in a new process an empty page first.
         self.run("window.former = true")
-        self._call("Page.navigate", url=file.as_uri())
-        self.wait("document.readyState === 'complete' && !window.former")
+        self._loaded = False
+        self._call("Page.navigate", url=url)
+        self.wait(f"!window.former && document.readyState === 'complete' && location.href === new URL('{url}').href")
+        end = time.monotonic() + 20
+        while not self._loaded:
+            assert time.monotonic() < end, f"never loaded: {url}"
+            self.settle()
 
     def resize(self, width, height):
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
@@ -79,6 +86,41 @@ class Page:
 
     def mouse(self, kind, x, y, **more):
         self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
+
+    def click(self, selector):
+        """Press and release the mouse in the middle of an element, which scrolls into view first."""
+        self.run(f"document.querySelector('{selector}').scrollIntoView({{ block: 'center' }})")
+        x, y = self.run(
+            f"""(() => {{ const box = document.querySelector('{selector}').getBoundingClientRect();
+            return [box.left + box.width / 2, box.top + box.height / 2]; }})()"""
+        )
+        self.mouse("mousePressed", x, y, button="left", clickCount=1)
+        self.mouse("mouseReleased", x, y, button="left", clickCount=1)
+        self.settle()
+
+    def choose_file(self, selector, file):
+        """Click on what opens the file chooser, and choose a file there."""
+        self._call("Page.setInterceptFileChooserDialog", enabled=True)
+        self._chooser = None
+        self.click(selector)
+        end = time.monotonic() + 20
+        while self._chooser is None:
+            assert time.monotonic() < end, f"{selector} opens no file chooser"
+            self.settle()
+        self._call("DOM.setFileInputFiles", files=[str(file)], backendNodeId=self._chooser)
+
+    def drop_file(self, selector, file):
+        """Drag a file from outside onto an element."""
+        x, y = self.run(
+            f"""(() => {{ const box = document.querySelector('{selector}').getBoundingClientRect();
+            return [box.left + box.width / 2, box.top + box.height / 2]; }})()"""
+        )
+        data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self._call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
+
+    def download_into(self, folder):
+        self._call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
 
     def touch(self, kind, places):
         points = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(places)]
@@ -115,6 +157,12 @@ class Page:
 
     def _note(self, event):
         parameters = event.get("params", {})
+        if event.get("method") == "Network.requestWillBeSent":
+            self.requests.append(parameters["request"]["url"])
+        if event.get("method") == "Page.loadEventFired":
+            self._loaded = True
+        if event.get("method") == "Page.fileChooserOpened":
+            self._chooser = parameters["backendNodeId"]
         if event.get("method") == "Runtime.exceptionThrown":
             self.errors.append(parameters["exceptionDetails"])
         if event.get("method") == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning"):

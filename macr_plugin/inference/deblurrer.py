@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import itertools
 import logging
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -14,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from macr_plugin.archs.padding import crop_to_size, pad_to_multiple
-from macr_plugin.archs.tiling import Tile, restore_in_tiles
+from macr_plugin.archs.tiling import Tile, restore_in_tiles, tile_starts
 from macr_plugin.errors import InputError
 from macr_plugin.inference.optimize import optimize
 from macr_plugin.inference.pictures import Picture, read_picture, write_picture
@@ -33,6 +36,8 @@ from macr_plugin.models.acceleration import Acceleration, best_acceleration
 from macr_plugin.models.memory_layout import lay_out
 
 Image = TypeVar("Image", np.ndarray, Tensor)
+#: Called with the number of tiles that are done and of all; it starts over where memory runs out.
+Progress = Callable[[int, int], object]
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DEFAULT_WEIGHTS = "macr-small"
@@ -87,12 +92,13 @@ class Deblurrer:
         self._bytes_per_pixel: float | None = None
         self.ensemble = ensemble
 
-    def restore(self, image: Image) -> Image:
+    def restore(self, image: Image, progress: Progress | None = None) -> Image:
         """Deblur a picture.
 
         Args:
             image: An array (H, W, 3), RGB, uint8, uint16 or floating in [0, 1]; or a tensor (N, 3, H, W), RGB, floating
                 in [0, 1].
+            progress: Called after each tile with the number of those done and of all.
 
         Returns:
             The same kind, size and type, on the same device.
@@ -106,13 +112,13 @@ class Deblurrer:
                     f"a tensor of {image.dtype} {tuple(image.shape)}: give (N, 3, H, W), floating, in [0, 1]"
                 )
             size = (image.shape[-2], image.shape[-1])
-            restored = self._restore(pad_to_multiple(image, self.size_multiple))
+            restored = self._restore(pad_to_multiple(image, self.size_multiple), progress)
             return crop_to_size(restored, size).to(image.device, image.dtype)
         _check_array(image)
         height, width = image.shape[:2]
         bottom, right = (-side % self.size_multiple for side in (height, width))
         padded = np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="edge") if bottom or right else image
-        restored = self._restore(torch.from_numpy(_scaled(padded)).permute(2, 0, 1)[None])[0]
+        restored = self._restore(torch.from_numpy(_scaled(padded)).permute(2, 0, 1)[None], progress)[0]
         restored = crop_to_size(restored, (height, width)).permute(1, 2, 0)
         if image.dtype.kind == "f":
             return restored.numpy().astype(image.dtype)
@@ -139,21 +145,22 @@ class Deblurrer:
         write_picture(restored, target)
         return restored
 
-    def restore_picture(self, picture: Picture) -> Picture:
+    def restore_picture(self, picture: Picture, progress: Progress | None = None) -> Picture:
         """Deblur a picture that was read from a file.
 
         Args:
             picture: The picture; its alpha channel and its metadata stay.
+            progress: As for :meth:`restore`.
         """
-        return dataclasses.replace(picture, pixels=self.restore(picture.pixels))
+        return dataclasses.replace(picture, pixels=self.restore(picture.pixels, progress))
 
-    def _restore(self, image: Tensor) -> Tensor:
+    def _restore(self, image: Tensor, progress: Progress | None) -> Tensor:
         """Restore (N, 3, H, W), uint8 or floating, of any device, in tiles that fit: floating in [0, 1]."""
         side = max(image.shape[-2:])
         while True:
             size = self._tile_size(image.shape[-2] * image.shape[-1], side)
             try:
-                return self._restore_in_tiles(image, size)
+                return self._restore_in_tiles(image, size, progress or (lambda done, tiles: None))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -181,11 +188,19 @@ class Deblurrer:
             size = self._tile or side
         return min(size, self._largest_tile or size)
 
-    def _restore_in_tiles(self, image: Tensor, size: int) -> Tensor:
-        if size >= max(image.shape[-2:]):
-            return self._restore_tile(image).to(image.device)
-        tile = self.tiles(size)
-        return restore_in_tiles(self._restore_tile, image, tile.size, tile.overlap, tile.margin)
+    def _restore_in_tiles(self, image: Tensor, size: int, progress: Progress) -> Tensor:
+        whole = size >= max(image.shape[-2:])
+        tile = Tile(max(image.shape[-2:]), 0) if whole else self.tiles(size)
+        tiles = math.prod(len(tile_starts(side, tile.size, tile.overlap)) for side in image.shape[-2:])
+        numbers = itertools.count(1)
+
+        def restore(piece: Tensor) -> Tensor:
+            restored = self._restore_tile(piece).to(image.device)
+            progress(next(numbers), tiles)
+            return restored
+
+        progress(0, tiles)
+        return restore_in_tiles(restore, image, tile.size, tile.overlap, tile.margin)
 
     def tiles(self, size: int) -> Tile:
         """Tiles of a size that give what the whole picture would, as far as they can.
