@@ -123,7 +123,8 @@ class _LiveTensors(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
+            # Sparse tensors have no storage of their own: it is that of their parts.
+            if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
                 self._watch(tensor)
         return result
 

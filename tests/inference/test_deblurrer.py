@@ -17,6 +17,7 @@ NETWORKS = {
     "MACR": {"num_feat": 8, "num_blocks": 1, "branch_channels": 2},
     "SRNDeblurNet": {"num_feat": 4, "num_blocks": 1, "lstm": True},
     "DeepDeblur": {"num_feat": 4, "num_blocks": 1},
+    "SunMotionNet": {"channels": [4, 4, 8], "patch_stride": 8},
     "SpandrelNet": {
         "architecture": "NAFNet",
         "width": 4,
@@ -41,7 +42,8 @@ def save_random(name, path):
 def test_every_network(tmp_path, photo, name):
     """A picture of which every network takes the size gives what the network alone gives."""
     network = save_random(name, tmp_path / "weights.pth")
-    blurred = photo[:64, :80]
+    # All of them take this size as it is, but SunMotionNet, whose patches have 30 px.
+    blurred = photo[:60, :90] if name == "SunMotionNet" else photo[:64, :80]
     expected = network(torch.from_numpy(blurred.copy()).permute(2, 0, 1)[None] / 255).clamp(0, 1)
     deblurrer = Deblurrer(tmp_path / "weights.pth", precision="fp32")
     assert type(deblurrer.network) is type(network)
@@ -199,6 +201,17 @@ def test_values_beyond_half_precision_are_named(weights, monkeypatch):
     monkeypatch.setattr(deblurrer_module, "load_network", lambda weights: Overflows())
     with pytest.raises(InputError, match="bf16 does not hold the network's values: choose --precision fp32"):
         Deblurrer(weights, precision="bf16").restore(np.ones((32, 32, 3), np.uint8))
+
+
+def test_progress_counts_the_tiles(weights):
+    deblurrer, seen = Deblurrer(weights, "cpu", "fp32", tile=64), []
+    image = np.zeros((100, 150, 3), np.uint8)
+    deblurrer.restore(image, lambda done, tiles: seen.append((done, tiles)))
+    assert seen == [(done, seen[0][1]) for done in range(seen[0][1] + 1)]
+    assert seen[0][1] > 6
+    seen.clear()
+    Deblurrer(weights, "cpu", "fp32", tile=0).restore(image, lambda done, tiles: seen.append((done, tiles)))
+    assert seen == [(0, 1), (1, 1)]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,15 @@ def test_memory_of_known_operations():
     assert in_place == tile_plan.WORKSPACE * (3 + 3) * 4
 
 
+def test_memory_of_sparse_matrices_is_that_of_their_parts():
+    def doubled(x):
+        places = torch.arange(128)
+        matrix = torch.sparse_csr_tensor(torch.arange(129), places, torch.full((128,), 2.0), (128, 128))
+        return (matrix @ x[0, 0])[None, None]
+
+    assert bytes_per_pixel(doubled, CPU) >= tile_plan.WORKSPACE * (3 + 1) * 4
+
+
 def test_the_side_follows_the_free_memory(monkeypatch):
     monkeypatch.setattr(tile_plan, "free_memory", lambda device: 2 * 1000**2 * 50)
     assert largest_side(50, CPU) == 1000
