@@ -147,7 +147,9 @@ def print_peak(name: str, precision: str, height: int, width: int) -> None:
     Path("/proc/self/clear_refs").write_text("5")
     before = status_kibibytes(os.getpid(), "VmRSS")
     cost = replace(cost, sizes=((height, width),))
-    list(measure_latencies(lambda: build_restorer(entry), cost, [torch.device("cpu")]))
+    (latency,) = measure_latencies(lambda: build_restorer(entry), cost, [torch.device("cpu")])
+    if latency.error:
+        raise InputError(latency.error)
     print((status_kibibytes(os.getpid(), "VmHWM") - before) / 1024)
 
 

@@ -215,7 +215,8 @@ class ConvReLU(nn.Module):
 def _build(network: nn.Module, treatment: Treatment) -> OptimizedNetwork | None:
     """Apply a treatment to a copy; None, with a warning, where that fails."""
     try:
-        treated = copy.deepcopy(network)
+        # Autocast keeps casts of weights that need a gradient until it ends, and a captured pass would read them after.
+        treated = copy.deepcopy(network).requires_grad_(False)
         if treatment.merged:
             for block in [module for module in treated.modules() if isinstance(module, MSRM)]:
                 block.branches = nn.ModuleList([merge_branches(cast(Sequence[nn.Conv2d], block.branches))])

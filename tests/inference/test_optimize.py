@@ -79,6 +79,9 @@ def test_under_autocast():
         optimized = optimize(network, pictures(1, 3, 32, 32), treatments=[EVERYTHING])
         assert optimized.treatment == EVERYTHING
         assert difference(network, optimized, pictures(1, 3, 40, 56)) < 3e-2
+    # Autocast would keep casts of weights that need a gradient, and free them while a captured pass still reads them.
+    assert not any(weight.requires_grad for weight in optimized.parameters())
+    assert all(weight.requires_grad for weight in network.parameters())
 
 
 def test_the_network_itself_stays_as_it_is():
