@@ -11,10 +11,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from macr_plugin.errors import InputError
+from macr_plugin.errors import FREE_DISK_SPACE, DiskError, InputError
 
-#: What a message advises where nothing better is known.
-FREE_DISK_SPACE = "free some disk space, or choose another folder"
+__all__ = [
+    "FREE_DISK_SPACE",
+    "FileLock",
+    "file_identity",
+    "flush_folder",
+    "unfinished_file",
+    "walk_files",
+    "whole_file",
+]
 
 
 @contextmanager
@@ -30,7 +37,7 @@ def whole_file(path: Path, remedy: str, durable: bool = False) -> Iterator[Binar
         The file, open for writing bytes.
 
     Raises:
-        InputError: If it cannot be written; what was at ``path`` is still there then.
+        DiskError: If it cannot be written; what was at ``path`` is still there then.
     """
     unfinished = unfinished_file(path)
     try:
@@ -45,11 +52,17 @@ def whole_file(path: Path, remedy: str, durable: bool = False) -> Iterator[Binar
             flush_folder(path.parent)
     # torch.save reports a full disk as a RuntimeError.
     except (OSError, RuntimeError) as error:
-        unfinished.unlink(missing_ok=True)
-        raise InputError(f"{path} could not be written ({error}): {remedy}") from error
+        _remove(unfinished)
+        raise DiskError(f"{path} could not be written ({error}): {remedy}") from error
     except BaseException:
-        unfinished.unlink(missing_ok=True)
+        _remove(unfinished)
         raise
+
+
+def _remove(unfinished: Path) -> None:
+    # In a folder that became read-only it stays, and the first error is the one that tells why.
+    with suppress(OSError):
+        unfinished.unlink(missing_ok=True)
 
 
 def unfinished_file(path: Path) -> Path:
@@ -95,8 +108,11 @@ class FileLock:
             os.truncate(self.descriptor, 0)
             os.write(self.descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
         except OSError as error:
+            if self.descriptor is not None:
+                with suppress(OSError):
+                    path.unlink()
             self._let_go()
-            raise InputError(f"cannot write into {path.parent}: {error.strerror}: {FREE_DISK_SPACE}") from error
+            raise DiskError(f"cannot write into {path.parent}: {error.strerror}: {FREE_DISK_SPACE}") from error
         os.register_at_fork(after_in_child=self._let_go)
         atexit.register(self.release)
 
@@ -125,7 +141,8 @@ class FileLock:
         if self.descriptor is None:
             return
         atexit.unregister(self.release)
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
         self._let_go()
         with suppress(OSError):
             for folder in self._made:

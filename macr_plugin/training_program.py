@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 from macr_plugin.basicsr_compat import mend_training_program
 from macr_plugin.basicsr_compat.failed_starts import end_in_one_line
@@ -22,18 +20,6 @@ from macr_plugin.options.file import read_options
 WAIT_FOR_FIRST = 10
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read an option file, or end the program with one line."""
-    with _errors_of_first_process():
-        return read_options(path)
-
-
-def check(opt: dict[str, Any], path: Path, forced: Sequence[str]) -> None:
-    """Check an option file, or end the program with a line for each mistake."""
-    with _errors_of_first_process():
-        check_option_file(opt, path, forced)
-
-
 @contextmanager
 def _errors_of_first_process() -> Iterator[None]:
     """Like :func:`~macr_plugin.errors.one_line_errors`, but of several processes the first alone prints."""
@@ -41,7 +27,8 @@ def _errors_of_first_process() -> Iterator[None]:
         try:
             yield
         except InputError:
-            if int(os.environ.get("RANK", 0)) == 0:
+            # torchrun and Slurm number the processes.
+            if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0:
                 raise
             time.sleep(WAIT_FOR_FIRST)
             raise SystemExit(2) from None
@@ -53,6 +40,14 @@ def mend_this_program() -> None:
     from macr_plugin.models import checkpoints
     from macr_plugin.weights.pretrained import load_pretrained
 
-    mend_training_program(read, check, DrawnIndex, lmdb_environments(), load_pretrained, checkpoints)
+    mend_training_program(
+        read_options,
+        check_option_file,
+        DrawnIndex,
+        lmdb_environments(),
+        load_pretrained,
+        checkpoints,
+        _errors_of_first_process,
+    )
     if is_basicsr_program():
         end_in_one_line()

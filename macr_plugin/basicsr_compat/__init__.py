@@ -23,6 +23,7 @@ The faults, by module:
 * ``epochs``: a loop that ends early, a resume that starts an epoch anew, a sampler that does not tell its draws.
 * ``loading``: workers that repeat their draws, an effective batch nobody sees.
 * ``prefetching``: memory of a batch that is given away too early.
+* ``log_file``: a full disk that fills the screen with tracebacks of the log.
 * ``lmdb_backend``: an LMDB opened twice.
 
 ``program`` tells which program is running, ``patching`` how a part of BasicSR is replaced.
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from macr_plugin.basicsr_compat.command_line import mend_forced_values
@@ -41,6 +43,7 @@ from macr_plugin.basicsr_compat.epochs import mend_epochs
 from macr_plugin.basicsr_compat.event_log import mend_event_log
 from macr_plugin.basicsr_compat.lmdb_backend import Environments, mend_lmdb_environments
 from macr_plugin.basicsr_compat.loading import log_effective_batch, mend_worker_seeds
+from macr_plugin.basicsr_compat.log_file import mend_log_file
 from macr_plugin.basicsr_compat.parsing import mend_option_copy, mend_options, mend_output_root
 from macr_plugin.basicsr_compat.patching import Options
 from macr_plugin.basicsr_compat.prefetching import mend_cuda_prefetcher
@@ -62,6 +65,7 @@ def mend_training_program(
     environments: Environments,
     load_pretrained: LoadPretrained,
     checkpoints: Checkpoints,
+    reporting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Apply every mend that training and testing need; does nothing when called again.
 
@@ -73,6 +77,7 @@ def mend_training_program(
         environments: The LMDB environments that this process shares.
         load_pretrained: Loads the weights that a model starts from.
         checkpoints: How files are saved, and what of a process goes into them.
+        reporting: Makes what reading and checking run in, which decides how the program ends on bad options.
     """
     from basicsr.utils import options
 
@@ -80,7 +85,7 @@ def mend_training_program(
         return
     if not is_training_worker():
         os.environ[TRAINING_PROCESS_VARIABLE] = str(os.getpid())
-    mend_options(read_options, check_options)
+    mend_options(read_options, check_options, reporting)
     mend_forced_values()
     mend_output_root()
     mend_option_copy()
@@ -98,3 +103,4 @@ def mend_training_program(
     mend_cuda_prefetcher()
     mend_lmdb_environments(environments)
     log_effective_batch()
+    mend_log_file()

@@ -9,6 +9,7 @@ import site
 import sys
 import sysconfig
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from macr_plugin.files import FileLock
 
 
 def mend_options(
-    read_options: Callable[[Path], Options], check_options: Callable[[Options, Path, Sequence[str]], None]
+    read_options: Callable[[Path], Options],
+    check_options: Callable[[Options, Path, Sequence[str]], None],
+    reporting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Put right what ``parse_options`` decides wrongly, before the pipeline sees it.
 
@@ -44,6 +47,8 @@ def mend_options(
     Args:
         read_options: Reads the option file as it is written.
         check_options: Called with the options as written and forced, the option file and the forced keys.
+        reporting: Makes what all of this runs in, which decides how the program ends on an
+            :class:`~macr_plugin.errors.InputError`.
     """
     from basicsr.utils import options
 
@@ -52,6 +57,10 @@ def mend_options(
 
     @functools.wraps(parse_options)
     def mended_parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argparse.Namespace]:
+        with reporting():
+            return checked_options(root_path, is_train)
+
+    def checked_options(root_path: str, is_train: bool) -> tuple[Options, argparse.Namespace]:
         sys.argv[1:] = underscored(sys.argv[1:])
         option_path = option_path_from_arguments(sys.argv[1:])
         written = read_options(option_path)

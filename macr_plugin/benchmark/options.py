@@ -2,149 +2,206 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, Strict, TypeAdapter
+from pydantic_core import CoreSchema, core_schema
 
 from macr_plugin.archs.tiling import Tile
 from macr_plugin.benchmark.results import Published
 from macr_plugin.errors import InputError
-from macr_plugin.options.blocks import TrainOptions
-from macr_plugin.options.check import check_keys, check_network
+from macr_plugin.options.blocks import Count, Finite, FolderName, NotNegative, Text
+from macr_plugin.options.check import check_positions, find_problems, problems_of_network
 from macr_plugin.options.datasets import DATASETS
 from macr_plugin.options.file import read_yaml
+from macr_plugin.options.problems import Place, Problem, unknown, validate
 
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-MODES = ("eager", "compiled", "cuda_graph", "optimized")
-DEVICES = ("auto", "cuda", "cpu")
 #: ``weights`` of a network that needs no file: its options name a checkpoint, or it has nothing to learn.
 INCLUDED = "included"
 DATASET = "DeblurPairDataset"
 MODEL = "MultiScaleDeblurModel"
-#: What has no default in a training.
-NEEDED_TO_TRAIN = {
-    "training.datasets.train": ("gt_size", "batch_size_per_gpu", "num_worker_per_gpu"),
-    "training.train": ("optim_g", "scheduler", "pixel_opt"),
-}
+#: Unknown keys are mistakes; pydantic reads it from the class.
+FORBID = {"extra": "forbid"}
 
-Record = TypeVar("Record")
+Bool = Annotated[bool, Strict()]
+Mapped = dict[str, Any]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+
+
+def _size(value: Any) -> Any:
+    if isinstance(value, (list, tuple)) and len(value) != 2:
+        raise ValueError("[height, width], such as [720, 1280]")
+    return value
+
+
+Size = Annotated[tuple[Count, Count], BeforeValidator(_size)]
+
+
+@dataclasses.dataclass(frozen=True)
+class TileOptions:
+    """Block ``tile`` of an entry."""
+
+    __pydantic_config__ = FORBID
+
+    size: Annotated[Count, Field(description="largest height and width of a tile in pixels")]
+    overlap: Annotated[NotNegative, Field(description="pixels that neighbours share")] = 32
+    margin: Annotated[NotNegative, Field(description="pixels along inner edges that are thrown away")] = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a margin that leaves gaps between tiles."""
+        if 2 * self.margin > self.overlap or self.overlap >= self.size:
+            raise ValueError("an overlap smaller than size, and a margin of at most half of it")
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedOptions:
+    """Block ``published`` of an entry: a paper's own figures."""
+
+    __pydantic_config__ = FORBID
+
+    source: Annotated[Text, Field(description="paper and table")]
+    psnr: Annotated[Finite | None, Strict(), Field(description="in dB")] = None
+    ssim: Annotated[Finite | None, Strict(), Field(description="by the paper's own definition")] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DescribedBy:
+    """A type whose values a file gives as another description has them, field for field.
+
+    Attributes:
+        description: The dataclass that is described.
+    """
+
+    description: type
+
+    def __get_pydantic_core_schema__(self, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Read the description, then make the type of it."""
+        return core_schema.no_info_after_validator_function(
+            lambda options: source(**dataclasses.asdict(options)), handler.generate_schema(self.description)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One row of the benchmark.
+    """One row of the benchmark."""
 
-    Attributes:
-        label: Unique name.
-        network: ``type``, any name in BasicSR's ``ARCH_REGISTRY``, and its options; none for published figures alone.
-        weights: Path of a file, or the name of shipped weights; ``included`` if the network brings its own; none to
-            measure its cost only, or to train it here.
-        param_key: Which weights of the file; by default ``params_ema``, ``params`` or ``state_dict``, as it has them.
-        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``, of the quality measurement.
-        tile: Cut full frames into tiles; by default they are restored whole.
-        size_multiple: What height and width are padded to, for a network that cannot take any size.
-        tlc: The network converts its global pooling to a local one for testing (TLC); named in the protocol.
-        model_type: Model class that trains it.
-        datasets: Changes to ``training.datasets`` for this entry, such as ``train`` with another ``type``, which
-            replaces that block as a whole.
-        train: Changes to ``training.train`` for this entry, such as an optimizer of its own.
-        published: ``psnr``, ``ssim`` and ``source`` of a paper's own figures.
-    """
+    __pydantic_config__ = FORBID
 
-    label: str
-    network: dict[str, Any] | None = None
-    weights: str | None = None
-    param_key: str | None = None
-    precision: str = "fp32"
-    tile: Tile | None = None
-    size_multiple: int = 1
-    tlc: bool = False
-    model_type: str = MODEL
-    datasets: dict[str, Any] = dataclasses.field(default_factory=dict)
-    train: dict[str, Any] = dataclasses.field(default_factory=dict)
-    published: Published | None = None
+    label: Annotated[Text, Field(description="unique name")]
+    network: Annotated[Mapped | None, Field(description="type and arguments; empty for published figures alone")] = None
+    weights: Annotated[
+        Text | None,
+        Field(
+            description="a file, or the name of shipped weights; included if the network brings its own; empty to "
+            "measure its cost alone, or to train it here"
+        ),
+    ] = None
+    param_key: Annotated[
+        Text | None, Field(description="which weights of the file; by default params_ema, params or state_dict")
+    ] = None
+    precision: Annotated[Precision, Field(description="of the quality measurement")] = "fp32"
+    tile: Annotated[
+        Annotated[Tile, DescribedBy(TileOptions)] | None,
+        Field(description="cut full frames into tiles; by default they are restored whole"),
+    ] = None
+    size_multiple: Annotated[Count, Field(description="what height and width are padded to")] = 1
+    tlc: Annotated[Bool, Field(description="pooling was made local for testing (TLC): for the protocol's name")] = False
+    model_type: Annotated[Text, Field(description="model class that trains it")] = MODEL
+    datasets: Annotated[
+        Mapped,
+        Field(description="changes to training.datasets, such as train with another type, which replaces that block"),
+    ] = dataclasses.field(default_factory=dict)
+    train: Annotated[Mapped, Field(description="changes to training.train")] = dataclasses.field(default_factory=dict)
+    published: Annotated[
+        Annotated[Published, DescribedBy(PublishedOptions)] | None, Field(description="a paper's own figures")
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How a restored frame is compared with the sharp one.
+    """Block ``protocol``: how a restored frame is compared with the sharp one."""
 
-    Attributes:
-        crop_border: Pixels cut off at each edge.
-        test_y_channel: Compare luma only.
-        rounding: ``uint8`` rounds to what a picture file can hold, ``float`` only clips to [0, 1].
-    """
+    __pydantic_config__ = FORBID
 
-    crop_border: int = 0
-    test_y_channel: bool = False
-    rounding: str = "uint8"
+    crop_border: Annotated[NotNegative, Field(description="pixels cut off at each edge")] = 0
+    test_y_channel: Annotated[Bool, Field(description="compare luma only")] = False
+    rounding: Annotated[
+        Literal["uint8", "float"], Field(description="uint8 rounds to what a file can hold, float clips to [0, 1]")
+    ] = "uint8"
+
+
+def _not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("a list of at least one")
+    return values
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What is timed.
+    """Block ``cost``: what is timed."""
 
-    Attributes:
-        sizes: Height and width of each size, in pixels.
-        batch: Pictures at once.
-        devices: ``auto``, ``cuda`` or ``cpu``.
-        precisions: Of ``fp32``, ``tf32``, ``bf16`` and ``fp16``.
-        modes: Of ``eager``, ``compiled``, ``cuda_graph`` and ``optimized``.
-        channels_last: Lay weights and pictures out channels last.
-        warm_up: Passes before the measured ones.
-        runs: Measured passes.
-    """
+    __pydantic_config__ = FORBID
 
-    sizes: tuple[tuple[int, int], ...] = ()
-    batch: int = 1
-    devices: tuple[str, ...] = ("auto",)
-    precisions: tuple[str, ...] = ("fp32",)
-    modes: tuple[str, ...] = ("eager",)
-    channels_last: bool = False
-    warm_up: int = 5
-    runs: int = 30
+    sizes: Annotated[tuple[Size, ...], Field(description="[height, width] of each, in pixels")] = ()
+    batch: Annotated[Count, Field(description="pictures at once")] = 1
+    devices: Annotated[
+        tuple[Literal["auto", "cuda", "cpu"], ...],
+        AfterValidator(_not_empty),
+        Field(description="the first one also trains and measures quality"),
+    ] = ("auto",)
+    precisions: Annotated[tuple[Precision, ...], AfterValidator(_not_empty), Field(description="of the passes")] = (
+        "fp32",
+    )
+    modes: Annotated[
+        tuple[Literal["eager", "compiled", "cuda_graph", "optimized"], ...],
+        AfterValidator(_not_empty),
+        Field(description="how a pass runs"),
+    ] = ("eager",)
+    channels_last: Annotated[Bool, Field(description="memory layout of weights and pictures")] = False
+    warm_up: Annotated[NotNegative, Field(description="passes before the measured ones")] = 5
+    runs: Annotated[Count, Field(description="measured passes")] = 30
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingBase:
-    """Options that the training of every entry shares, as in an option file of BasicSR.
+    """Block ``training``: options that the training of every entry shares, as in an option file of BasicSR."""
 
-    Attributes:
-        datasets: ``train``, the options of the training data.
-        train: Loss, optimizer and so on; ``total_iter`` comes from the command line. A cosine schedule whose
-            ``periods`` are empty lasts the whole training.
-    """
+    __pydantic_config__ = FORBID
 
-    datasets: dict[str, Any]
-    train: dict[str, Any]
+    datasets: Annotated[Mapped, Field(description="train, the options of the training data")]
+    train: Annotated[
+        Mapped,
+        Field(
+            description="loss, optimizer and so on; total_iter comes from the command line, and a cosine schedule "
+            "whose periods are empty lasts the whole training"
+        ),
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """A whole option file.
+    """Top of the option file of a benchmark."""
 
-    Attributes:
-        name: Folder below ``results/``.
-        entries: What is compared; differences are taken to the first.
-        title: Head of the report.
-        dataset: Options of ``DeblurPairDataset``, and the ``name`` of the data in the report; none to measure
-            cost only.
-        protocol: How quality is measured.
-        cost: What is timed.
-        comparison_frames: Of how many frames, evenly spaced, the restored pictures are shown.
-        training: Options that all trainings share; none if nothing can be trained.
-    """
+    __pydantic_config__ = FORBID
 
-    name: str
-    entries: tuple[Entry, ...]
-    title: str
-    dataset: dict[str, Any] | None = None
-    protocol: Protocol = Protocol()
-    cost: Cost = Cost()
-    comparison_frames: int = 4
-    training: TrainingBase | None = None
+    name: Annotated[FolderName, Field(description="folder below results/; by default the file's name")] = "benchmark"
+    entries: Annotated[
+        tuple[Entry, ...], Field(description="what is compared; differences are taken to the first")
+    ] = ()
+    title: Annotated[Text, Field(description="head of the report; by default the name")] = "benchmark"
+    dataset: Annotated[
+        Mapped | None,
+        Field(description="options of DeblurPairDataset, with the name in the report; empty to measure cost alone"),
+    ] = None
+    protocol: Annotated[Protocol, Field(description="how quality is measured")] = Protocol()
+    cost: Annotated[Cost, Field(description="what is timed")] = Cost()
+    comparison_frames: Annotated[NotNegative, Field(description="frames, evenly spaced, that the report shows")] = 4
+    training: Annotated[TrainingBase | None, Field(description="what all trainings share; empty for none")] = None
 
 
 def read_benchmark(path: Path) -> Benchmark:
@@ -159,129 +216,135 @@ def read_benchmark(path: Path) -> Benchmark:
         The options.
 
     Raises:
-        InputError: If the file cannot be read, a key is unknown or missing, or a value is none of the possible ones.
+        InputErrors: Every mistake, each with its file, line and column.
+        InputError: If the file cannot be read.
     """
     content = read_yaml(path)
     if not isinstance(content, dict) or not content.get("entries"):
         raise InputError(f"{path} has no entries: start from options/benchmark_demo.yml")
-    content = {"name": path.stem, **content}
-    content.setdefault("title", content["name"])
-    entries = tuple(
-        _read_entry(_mapping(entry, f"entries[{number}]"), f"entries[{number}].")
-        for number, entry in enumerate(content.pop("entries"))
-    )
-    _check_labels([entry.label for entry in entries])
-    blocks = {
-        "protocol": _read_protocol(_mapping(content.pop("protocol", None) or {}, "protocol")),
-        "cost": _read_cost(_mapping(content.pop("cost", None) or {}, "cost")),
-        "training": _read_training(content.pop("training", None)),
-        "dataset": _read_dataset(content.pop("dataset", None)),
+    name = content.get("name", path.stem)
+    title = name if isinstance(name, str) and name.strip() else path.stem
+    content = {"name": name, "title": title, **_without_empty(content)}
+    if isinstance(content["entries"], list):
+        content["entries"] = [_without_empty(entry) for entry in content["entries"]]
+    check_positions(path, find_benchmark_problems(content))
+    return TypeAdapter(Benchmark).validate_python(content)
+
+
+def find_benchmark_problems(content: Mapped) -> Iterator[Problem]:
+    """Every mistake in the options: of types and names first, and if there is none of those, of their meaning.
+
+    Args:
+        content: What the file says.
+    """
+    found = [*validate(Benchmark, content, ()), *_problems_of_dataset(content.get("dataset"))]
+    for number, entry in enumerate(content["entries"] if isinstance(content["entries"], list) else ()):
+        if isinstance(entry, dict) and isinstance(entry.get("network"), dict):
+            found += problems_of_network(entry["network"], ("entries", number, "network"))
+    yield from found
+    if all(problem.is_spelling for problem in found):
+        yield from _broken_rules(content)
+        yield from dict.fromkeys(_problems_of_trainings(content))
+
+
+def _problems_of_dataset(dataset: Any) -> Iterator[Problem]:
+    if not isinstance(dataset, dict):
+        return
+    if dataset.get("type", DATASET) != DATASET:
+        yield Problem(
+            ("dataset", "type"), f"is {dataset['type']!r}: quality is measured on pairs, remove it or set {DATASET}"
+        )
+    yield from validate(DATASETS[DATASET], dataset, ("dataset",))
+
+
+def _broken_rules(content: Mapped) -> Iterator[Problem]:
+    protocol = content.get("protocol", {})
+    if protocol.get("rounding") == "float" and protocol.get("test_y_channel"):
+        yield Problem(("protocol", "test_y_channel"), "is defined on rounded pictures: set rounding: uint8")
+    labels = [entry["label"] for entry in content["entries"]]
+    for number, entry in enumerate(content["entries"]):
+        place: Place = ("entries", number)
+        if entry["label"] in labels[:number]:
+            yield Problem(
+                (*place, "label"), f"is {entry['label']!r}, which is there twice: give each a name of its own"
+            )
+        if entry.get("network") is None and entry.get("published") is None:
+            yield Problem((*place, "network"), "is missing: an entry has a network, or published figures")
+        for phase in entry.get("datasets", {}):
+            if phase != "train":
+                yield Problem((*place, "datasets", phase), unknown(phase, ("train",), "key"), is_spelling=True)
+    for phase in content.get("training", {}).get("datasets", {}):
+        if phase != "train":
+            yield Problem(("training", "datasets", phase), unknown(phase, ("train",), "key"), is_spelling=True)
+
+
+def _problems_of_trainings(content: Mapped) -> Iterator[Problem]:
+    """Mistakes in the options of every entry's training, where the file has them: shared ones, or the entry's own."""
+    training = content.get("training")
+    if training is None:
+        return
+    for number, entry in enumerate(content["entries"]):
+        if entry.get("network") is None:
+            continue
+        own = {key: entry.get(key, {}) for key in ("datasets", "train")}
+        for problem in find_problems(_one_step(entry, merge(training, own))):
+            block, *rest = problem.place
+            if block == "model_type":
+                yield Problem(("entries", number, *problem.place), problem.message)
+            elif block in own:
+                is_own = _holds(own[str(block)], rest)
+                yield problem._replace(place=(*(("entries", number) if is_own else ("training",)), *problem.place))
+
+
+def _one_step(entry: Mapped, training: Mapped) -> Mapped:
+    """Options of the shortest training of an entry."""
+    dataset = {"type": DATASET, **training["datasets"].get("train", {})}
+    train = {**training["train"], "total_iter": 1}
+    scheduler = train.get("scheduler")
+    if isinstance(scheduler, dict) and scheduler.get("periods", ()) is None:
+        train["scheduler"] = {**scheduler, "periods": [1]}
+    return {
+        "name": "check",
+        "model_type": entry.get("model_type", MODEL),
+        "datasets": {"train": dataset},
+        "network_g": entry["network"],
+        "train": train,
+        "logger": {"print_freq": 1, "save_checkpoint_freq": 1},
     }
-    return _record(Benchmark, {**content, **blocks, "entries": entries}, "")
 
 
-def _read_entry(block: dict[str, Any], key: str) -> Entry:
-    block = dict(block)
-    if block.get("tile") is not None:
-        block["tile"] = _record(Tile, _mapping(block["tile"], f"{key}tile"), f"{key}tile.")
-    if block.get("published") is not None:
-        figures = _mapping(block["published"], f"{key}published")
-        block["published"] = _record(Published, {"psnr": None, "ssim": None, **figures}, f"{key}published.")
-    for name in ("model_type", "datasets", "train"):
-        if block.get(name) is None:
-            block.pop(name, None)
-    entry = _record(Entry, block, key)
-    if entry.network is not None:
-        check_network(_mapping(entry.network, f"{key}network"), f"{key}network")
-    elif entry.published is None:
-        raise InputError(f"{key}network is missing: an entry has a network, or published figures")
-    _check_choice(entry.precision, PRECISIONS, f"{key}precision")
-    check_keys(_mapping(entry.datasets, f"{key}datasets"), ("train",), f"{key}datasets.")
-    check_keys(entry.train, TrainOptions.model_fields, f"{key}train.")
-    return entry
+def _holds(block: Any, place: list[str | int]) -> bool:
+    """Whether a block has the key of a place, or in a block with a type of its own, could have it."""
+    for part in place:
+        if not isinstance(block, dict) or part not in block:
+            return isinstance(block, dict) and "type" in block
+        block = block[part]
+    return True
 
 
-def _read_protocol(block: dict[str, Any]) -> Protocol:
-    protocol = _record(Protocol, block, "protocol.")
-    _check_choice(protocol.rounding, ("uint8", "float"), "protocol.rounding")
-    if protocol.rounding == "float" and protocol.test_y_channel:
-        raise InputError("protocol.test_y_channel is defined on rounded pictures: set rounding: uint8")
-    return protocol
+def _without_empty(block: Any) -> Any:
+    """A block without the keys whose values are empty: what they mean has a default."""
+    return {key: value for key, value in block.items() if value is not None} if isinstance(block, dict) else block
 
 
-def _read_cost(block: dict[str, Any]) -> Cost:
-    cost = _record(Cost, block, "cost.")
-    for name, known in (("devices", DEVICES), ("precisions", PRECISIONS), ("modes", MODES)):
-        for value in getattr(cost, name):
-            _check_choice(value, known, f"cost.{name}")
-    for name in ("batch", "runs"):
-        if not isinstance(getattr(cost, name), int) or getattr(cost, name) < 1:
-            raise InputError(f"cost.{name} is {getattr(cost, name)!r}: use a whole number from 1 up")
-    if any(not isinstance(size, (list, tuple)) or len(size) != 2 for size in cost.sizes):
-        raise InputError("cost.sizes: write each size as [height, width], such as [[256, 256], [720, 1280]]")
-    return dataclasses.replace(
-        cost,
-        sizes=tuple((int(height), int(width)) for height, width in cost.sizes),
-        devices=tuple(cost.devices),
-        precisions=tuple(cost.precisions),
-        modes=tuple(cost.modes),
-    )
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Change some options, block by block.
 
+    Args:
+        base: Left unchanged.
+        changes: Values replace values; a block is merged into a block, unless it names another ``type``.
 
-def _read_training(block: Any) -> TrainingBase | None:
-    if block is None:
-        return None
-    training = _record(TrainingBase, _mapping(block, "training"), "training.")
-    check_keys(training.datasets, ("train",), "training.datasets.")
-    dataset = _mapping(training.datasets.get("train"), "training.datasets.train")
-    described = DATASETS.get(dataset.get("type", DATASET))
-    if described is not None:
-        check_keys(dataset, described.model_fields, "training.datasets.train.")
-    check_keys(training.train, TrainOptions.model_fields, "training.train.")
-    for block, key in ((dataset, "training.datasets.train"), (training.train, "training.train")):
-        for name in NEEDED_TO_TRAIN[key]:
-            if block.get(name) is None:
-                raise InputError(f"{key}.{name} is missing: see options/benchmark_demo.yml for its meaning")
-    return training
-
-
-def _read_dataset(block: Any) -> dict[str, Any] | None:
-    if block is None:
-        return None
-    check_keys(_mapping(block, "dataset"), DATASETS[DATASET].model_fields, "dataset.")
-    if block.get("type", DATASET) != DATASET:
-        raise InputError(f"dataset.type is {block['type']}: quality is measured on pairs, remove it or set {DATASET}")
-    return {"name": "test", **block}
-
-
-def _record(kind: type[Record], block: Mapping[str, Any], prefix: str) -> Record:
-    """Make a record of a block, whose keys are the record's attributes."""
-    attributes = dataclasses.fields(kind)  # type: ignore[arg-type]
-    check_keys(block, [attribute.name for attribute in attributes], prefix)
-    for attribute in attributes:
-        required = attribute.default is dataclasses.MISSING and attribute.default_factory is dataclasses.MISSING
-        if required and attribute.name not in block:
-            raise InputError(f"{prefix}{attribute.name} is missing: see options/benchmark_demo.yml for its meaning")
-    return kind(**block)
-
-
-def _mapping(value: Any, key: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError(f"{key} is {value!r}: write keys and values below it")
-    return value
-
-
-def _check_choice(value: Any, known: tuple[str, ...], key: str) -> None:
-    if value not in known:
-        raise InputError(f"{key} is {value!r}: choose {', '.join(known[:-1])} or {known[-1]}")
-
-
-def _check_labels(labels: list[str]) -> None:
-    for label in labels:
-        if not isinstance(label, str) or not label.strip():
-            raise InputError(f"entries: the label {label!r} is no text: give every entry a name")
-        if labels.count(label) > 1:
-            raise InputError(f"entries: the label {label!r} is there twice: give every entry a name of its own")
+    Returns:
+        The changed options.
+    """
+    merged = copy.deepcopy(dict(base))
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(value, dict) and isinstance(old, dict) and value.get("type") in (None, old.get("type")):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
 
 
 def file_name(label: str) -> str:

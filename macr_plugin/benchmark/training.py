@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from macr_plugin.benchmark.options import DATASET, Entry, TrainingBase, file_name
+from macr_plugin.benchmark.options import DATASET, Entry, TrainingBase, file_name, merge
 from macr_plugin.errors import InputError
 from macr_plugin.files import FREE_DISK_SPACE, FileLock, whole_file
 from macr_plugin.options.check import check_options
@@ -116,26 +116,6 @@ def training_options(entry: Entry, plan: TrainingPlan, seed: int, iterations: in
 def training_data(entry: Entry, plan: TrainingPlan) -> dict[str, Any]:
     """Options of the data that an entry is trained on: the shared ones with the entry's changes."""
     return merge(plan.base.datasets, entry.datasets)["train"]
-
-
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Change some options, block by block.
-
-    Args:
-        base: Left unchanged.
-        changes: Values replace values; a block is merged into a block, unless it names another ``type``.
-
-    Returns:
-        The changed options.
-    """
-    merged = copy.deepcopy(dict(base))
-    for key, value in changes.items():
-        old = merged.get(key)
-        if isinstance(value, dict) and isinstance(old, dict) and value.get("type") in (None, old.get("type")):
-            merged[key] = merge(old, value)
-        else:
-            merged[key] = copy.deepcopy(value)
-    return merged
 
 
 def check_training(entry: Entry, plan: TrainingPlan) -> None:
@@ -237,7 +217,7 @@ class _Run:
         with lock, self.output.open("ab") as output:
             # The training holds the lock too: it may outlive this process, which a kill ends.
             held = [lock.descriptor] if lock.descriptor is not None else []
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603  this package's own command, without a shell
                 command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=held
             )
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 from macr_plugin.archs.pyramid import resize
+from macr_plugin.data.bad_samples import SKIPPED
 from macr_plugin.data.synthesis.device_rendering import with_rendered_blur
 from macr_plugin.errors import InputError
 from macr_plugin.losses import MACRLoss
@@ -34,6 +36,7 @@ from macr_plugin.models.network_output import count_scales, finest_first, restor
 from macr_plugin.models.training_step import TrainingStep, fused_update
 from macr_plugin.models.validation import Measurement, Validator, share_buffers
 from macr_plugin.models.validation_curve import ValidationCurve
+from macr_plugin.options.optimization import optimizers, schedulers
 
 
 class MultiScaleDeblurModel(CheckpointedModel):
@@ -49,7 +52,7 @@ class MultiScaleDeblurModel(CheckpointedModel):
     * ``train.scale_weights``: weight of each scale's loss, finest first; by default each is 1. ``[1, 0, 0]`` supervises
       the finest picture only.
     * ``train.grad_clip_norm``: largest norm of the gradient over all parameters; by default it is not clipped.
-    * ``train.optim_g.type``: ``Adam`` or ``AdamW``.
+    * ``train.optim_g.type`` and ``train.scheduler.type``: see :mod:`macr_plugin.options.optimization`.
     * ``train.on_nonfinite``: what to do where a loss is not finite: ``stop``, the default, ends the training and keeps
       the batch in a file; ``skip`` takes the gradient of such a step as 0.
     * ``train.acceleration``: how the steps run; see
@@ -65,6 +68,7 @@ class MultiScaleDeblurModel(CheckpointedModel):
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.acceleration = Acceleration()
+        self.num_skipped = 0
         if opt["is_train"]:
             device = torch.device("cuda" if opt["num_gpu"] else "cpu")
             self.acceleration = choose_acceleration(opt["train"].get("acceleration"), device)
@@ -134,13 +138,25 @@ class MultiScaleDeblurModel(CheckpointedModel):
             )
         return weights
 
-    def get_optimizer(self, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any) -> Any:
-        """Build an optimizer, which updates as the acceleration needs; BasicSR 1.4.2 knows Adam only."""
+    def get_optimizer(self, optim_type: str, params: Iterable[nn.Parameter], **kwargs: Any) -> Any:
+        """Build an optimizer of torch, which updates as the acceleration needs; BasicSR 1.4.2 knows Adam only.
+
+        Args:
+            optim_type: Its name in ``torch.optim``.
+            params: What it trains.
+            **kwargs: Its arguments, such as ``lr``.
+        """
+        kind = optimizers()[optim_type]
         if updates_on_device(self.acceleration, self.device):
-            kwargs = fused_update(kwargs)
-        if optim_type == "AdamW":
-            return torch.optim.AdamW(params, lr, **kwargs)
-        return super().get_optimizer(optim_type, params, lr, **kwargs)
+            known = inspect.signature(kind).parameters
+            kwargs = {name: value for name, value in fused_update(kwargs).items() if name in known}
+        return kind(params, **kwargs)
+
+    def setup_schedulers(self) -> None:
+        """Let every optimizer follow ``train.scheduler``; BasicSR 1.4.2 knows its own schedules only."""
+        options = dict(self.opt["train"]["scheduler"])
+        kind = schedulers()[options.pop("type")]
+        self.schedulers = [kind(optimizer, **options) for optimizer in self.optimizers]
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch to the device; uint8 pictures become float there, a quarter of the bytes to move.
@@ -149,11 +165,18 @@ class MultiScaleDeblurModel(CheckpointedModel):
             data: ``lq`` and, where there is one, ``gt``: (N, 3, H, W) RGB, float in [0, 1] or uint8 in 0 to 255.
                 Instead of ``lq``, what ``SyntheticMotionBlurDataset`` gives with ``render_on: device``.
         """
+        self._count_skipped(data.get(SKIPPED, ()))
         data = with_rendered_blur(data, self.device)
         self.lq = self._to_device(data["lq"])
         if "gt" in data:
             self.gt = self._to_device(data["gt"])
         self.keys = list(data.get("lq_path", ()))
+
+    def _count_skipped(self, reasons: Sequence[str]) -> None:
+        """Log the samples of a batch that others stand in for."""
+        for reason in filter(None, reasons):
+            self.num_skipped += 1
+            get_root_logger().warning(f"on_bad_sample: skip: {self.num_skipped} so far in this process: {reason}")
 
     def _to_device(self, pictures: Tensor) -> Tensor:
         layout = self.acceleration.memory_format

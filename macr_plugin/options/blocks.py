@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 
 class Block(BaseModel):
@@ -28,11 +28,17 @@ def _folder_name(value: str) -> str:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-Count = Annotated[Whole, Field(ge=1)]
-NotNegative = Annotated[Whole, Field(ge=0)]
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("text")
+    return value
+
+
+Count = Annotated[int, Strict(), Field(ge=1), BeforeValidator(_whole)]
+NotNegative = Annotated[int, Strict(), Field(ge=0), BeforeValidator(_whole)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-FolderName = Annotated[str, AfterValidator(_folder_name)]
+FolderName = Annotated[str, Strict(), AfterValidator(_folder_name)]
+Text = Annotated[str, Strict(), AfterValidator(_text)]
 ArgumentsOfClass = dict[str, Any]
 
 
@@ -64,7 +70,9 @@ class CommonTrainOptions(Block):
     """What every model class of the plugin reads in the block ``train``; all that ``MotionClassifierModel`` does."""
 
     total_iter: Count = Field(description="training steps")
-    warmup_iter: Annotated[Whole, Field(ge=-1)] = Field(-1, description="steps of rising learning rate; -1 for none")
+    warmup_iter: Annotated[int, Field(ge=-1), BeforeValidator(_whole)] = Field(
+        -1, description="steps of rising learning rate; -1 for none"
+    )
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0, description="decay of the averaged weights; 0 for none")
     optim_g: ArgumentsOfClass = Field(description="type and arguments of the optimizer")
     scheduler: ArgumentsOfClass = Field(description="type and arguments of the schedule")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from macr_plugin.errors import InputError, InputErrors
+from macr_plugin.errors import InputErrors
 from macr_plugin.options.blocks import RUNS, PathOptions, StockRun
 from macr_plugin.options.datasets import DATASETS
+from macr_plugin.options.optimization import optimizers, schedulers
 from macr_plugin.options.positions import Positions
 from macr_plugin.options.problems import (
     NUMBER_AS_TEXT,
@@ -20,19 +21,18 @@ from macr_plugin.options.problems import (
     unknown,
     validate,
 )
-from macr_plugin.options.rules import broken_rules, missing_files
+from macr_plugin.options.rules import broken_rules
+from macr_plugin.options.sets import unusable_sets
 from macr_plugin.options.signatures import check_call, names
 
 Options = dict[str, Any]
 
 #: Keys below ``path`` with these words name files and are left alone by BasicSR; of every other it makes a folder.
 PATH_WORDS = ("pretrain_network", "strict_load", "param_key", "resume")
-OPTIMIZERS = ("Adam", "AdamW")
-SCHEDULERS = ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR")
 
 
 def check_option_file(opt: Options, path: Path, forced: Sequence[str] = ()) -> None:
-    """Check the option file of a training or test, and that the pictures that it names are there.
+    """Check the option file of a training or test, and that the pictures that it names can be read.
 
     Args:
         opt: What the file says, changed by ``forced``.
@@ -42,11 +42,24 @@ def check_option_file(opt: Options, path: Path, forced: Sequence[str] = ()) -> N
     Raises:
         InputErrors: Every mistake, each with its file, line and column.
     """
+    check_positions(path, list(find_problems(opt)) or unusable_sets(opt), forced)
+
+
+def check_positions(path: Path, problems: Iterable[Problem], forced: Sequence[str] = ()) -> None:
+    """Report the problems of an option file where they stand in it, and keys that are there twice.
+
+    Args:
+        path: The file.
+        problems: What is wrong.
+        forced: Dotted keys that the command line changed.
+
+    Raises:
+        InputErrors: Every mistake, each with its file, line and column.
+    """
     positions = Positions(path)
     repeated = [f"{path}:{at.line}:{at.column}: {problem}" for at, problem in positions.repeated]
-    found = list(find_problems(opt)) or list(missing_files(opt))
     lines = []
-    for problem in found:
+    for problem in problems:
         at = positions.of(problem.place)
         given = [key for key in forced if key == problem.key or problem.key.startswith(f"{key}.")]
         lines.append((at, f"--force_yml: {problem}" if given else f"{path}:{at.line}:{at.column}: {problem}"))
@@ -83,38 +96,16 @@ def find_problems(opt: Options) -> Iterator[Problem]:
         yield from broken_rules(opt)
 
 
-def check_keys(keys: Iterable[Any], known: Collection[str], prefix: str = "") -> None:
-    """Refuse keys that nothing reads.
-
-    Args:
-        keys: Keys of a block of an option file.
-        known: Those that are read.
-        prefix: Where the block stands, such as ``datasets.train.``.
-
-    Raises:
-        InputError: Naming the first unknown key, with the nearest right one.
-    """
-    for key in keys:
-        if key not in known:
-            raise InputError(f"{prefix}{key}: {unknown(key, known, 'key')}")
-
-
-def check_network(network: Options, key: str) -> None:
+def problems_of_network(network: Options, place: Place) -> Iterator[Problem]:
     """Check that a network is registered and that its class takes the arguments given.
 
     Args:
         network: ``type`` and the arguments.
-        key: Where the block stands, such as ``network_g``.
-
-    Raises:
-        InputErrors: Every mistake, with the nearest right name.
+        place: Where the block stands.
     """
     from basicsr.utils.registry import ARCH_REGISTRY
 
-    found = check_call(network, (key,), names(ARCH_REGISTRY), ARCH_REGISTRY.get, "network")
-    problems = [str(problem) for problem in found]
-    if problems:
-        raise InputErrors(problems)
+    yield from _call(network, place, ARCH_REGISTRY, "network", True)
 
 
 def _problems_of_blocks(opt: Options) -> Iterator[Problem]:
@@ -185,21 +176,13 @@ def _problems_of_classes(opt: Options, is_ours: bool) -> Iterator[Problem]:
 
 
 def _problems_of_optimization(train: Options) -> Iterator[Problem]:
-    import torch
-    from basicsr.models import lr_scheduler
-
     for key in ("optim_g", "optim_d"):
         if isinstance(train.get(key), dict):
-            find = vars(torch.optim).__getitem__
-            yield from check_call(train[key], ("train", key), OPTIMIZERS, find, "optimizer")
+            known = optimizers()
+            yield from check_call(train[key], ("train", key), known, known.__getitem__, "optimizer")
     if isinstance(train.get("scheduler"), dict):
-        yield from check_call(
-            train["scheduler"],
-            ("train", "scheduler"),
-            SCHEDULERS,
-            lambda name: getattr(lr_scheduler, name.replace("MultiStepLR", "MultiStepRestartLR")),
-            "scheduler",
-        )
+        known = schedulers()
+        yield from check_call(train["scheduler"], ("train", "scheduler"), known, known.__getitem__, "scheduler")
 
 
 def _call(block: Any, place: Place, registry: Any, kind: str, is_complete: bool) -> Iterator[Problem]:

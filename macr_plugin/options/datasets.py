@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from macr_plugin.options.blocks import Block, Count, Finite
+from macr_plugin.options.blocks import Block, Count, Finite, FolderName
 
+Averaging = Literal["linear", "encoded", "gamma2.2", "highlights"]
+Depth = Literal["flat", "ground", "slanted", "smooth"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=2, max_length=2)]
 
@@ -22,7 +24,7 @@ class BackendOptions(Block):
 class DatasetOptions(Block):
     """What every dataset of the plugin and BasicSR's loader read."""
 
-    name: str | None = Field(None, description="for the log, and the folder of saved pictures")
+    name: FolderName | None = Field(None, description="for the log, and the folder of saved pictures")
     type: str = Field("DeblurPairDataset", description="class of the data")
     phase: str | None = Field(None, description="set by BasicSR")
     scale: Literal[1] | None = Field(1, description="deblurring keeps the size")
@@ -31,6 +33,9 @@ class DatasetOptions(Block):
     io_backend: BackendOptions | None = Field(None, description="how the pictures are stored")
     uint8: bool = Field(False, description="hand over bytes, which become float on the device")
     cache: bool = Field(False, description="keep every decoded picture in the memory of each process")
+    on_bad_sample: Literal["stop", "skip"] = Field(
+        "stop", description="what a training does at a sample that cannot be read; skip takes the next one"
+    )
     num_worker_per_gpu: Annotated[int, Field(ge=0)] | None = Field(None, description="data loading processes")
     batch_size_per_gpu: Annotated[int, Field(ge=1)] | None = Field(None, description="pictures in a step and process")
     dataset_enlarge_ratio: Count = Field(1, description="passes over the pictures in an epoch")
@@ -64,8 +69,8 @@ class SyntheticMotionBlurOptions(CropOptions):
     blur_extent: Range | None = Field(None, description="smallest and largest extent of the blur in pixels")
     blur_median: Annotated[float, Field(gt=0)] | None = Field(None, description="median of log-normal extents")
     sharp_share: Share | None = Field(None, description="share of the pairs without blur")
-    averaging: Any = Field(None, description="linear, encoded, gamma2.2, highlights, or a list of them")
-    depth: Any = Field(None, description="flat, ground, slanted, smooth, or a list of them")
+    averaging: Averaging | list[Averaging] | None = Field(None, description="what is blurred, or a list to draw from")
+    depth: Depth | list[Depth] | None = Field(None, description="how far the scene is, or a list to draw from")
     turn_share: Range | None = Field(None, description="part of the camera's path that is pitch and yaw")
     zoom: Annotated[Finite, Field(ge=0)] | None = Field(None, description="change of scale a pixel of extent")
     object_share: Share | None = Field(None, description="share of the pairs in which something moves on its own")
@@ -80,7 +85,7 @@ class SyntheticMotionBlurOptions(CropOptions):
 class LinearMotionPatchOptions(DatasetOptions):
     """Options of ``LinearMotionPatchDataset``."""
 
-    averaging: Literal["linear", "encoded", "gamma2.2", "highlights"] = Field("encoded", description="what is blurred")
+    averaging: Averaging = Field("encoded", description="what is blurred")
     noise: Range = Field([0, 2], description="smallest and largest noise, of 255")
     patches_per_photo: Count = Field(1, description="patches of each photograph in an epoch")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 #: Keys and list indices from the top of the file down to a value.
 Place = tuple[str | int, ...]
@@ -22,8 +23,10 @@ EXPECTED = {
     "bool_type": "true or false",
     "string_type": "text",
     "list_type": "a list such as [1, 2]",
+    "tuple_type": "a list such as [1, 2]",
     "dict_type": "keys and values below it",
     "model_type": "keys and values below it",
+    "dataclass_type": "keys and values below it",
     "none_required": "nothing",
     "finite_number": "a finite number",
 }
@@ -65,17 +68,17 @@ def unknown(name: Any, known: Collection[str], kind: str) -> str:
     return f"unknown {kind} {name!r}: {hint}"
 
 
-def validate(model: type[BaseModel], block: Any, place: Place, kind: str = "key") -> Iterator[Problem]:
+def validate(model: type, block: Any, place: Place, kind: str = "key") -> Iterator[Problem]:
     """Everything in a block that its description does not allow.
 
     Args:
-        model: The description.
+        model: The description, a pydantic model or a dataclass with the annotations of one.
         block: The block of the option file.
         place: Where it stands.
         kind: What its keys are, for messages.
     """
     try:
-        model.model_validate(block)
+        TypeAdapter(model).validate_python(block)
     except ValidationError as error:
         found: dict[Place, Problem] = {}
         for detail in error.errors(include_url=False):
@@ -85,10 +88,10 @@ def validate(model: type[BaseModel], block: Any, place: Place, kind: str = "key"
         yield from found.values()
 
 
-def _problem(detail: Any, model: type[BaseModel], block: Any, place: Place, kind: str) -> Problem:
+def _problem(detail: Any, model: type, block: Any, place: Place, kind: str) -> Problem:
     type_, path = detail["type"], _path_in(block, detail["loc"])
     where = (*place, *path)
-    if type_ == "extra_forbidden":
+    if type_ in ("extra_forbidden", "unexpected_keyword_argument"):
         return Problem(where, unknown(path[-1], _fields_at(model, path[:-1]), kind), is_spelling=True)
     if type_ == "missing":
         where = (*place, *detail["loc"])
@@ -123,20 +126,25 @@ def _path_in(block: Any, location: tuple[Any, ...]) -> Place:
     return tuple(path)
 
 
-def _fields_at(model: type[BaseModel], path: Place) -> Collection[str]:
+def _fields_at(model: type, path: Place) -> Collection[str]:
     for part in path:
-        field = model.model_fields.get(str(part))
-        nested = [kind for kind in _types_of(field.annotation if field else None) if _is_model(kind)]
-        if nested:
-            model = nested[0]
-    return model.model_fields
+        nested = [kind for kind in _types_of(_fields(model).get(str(part))) if _fields(kind)]
+        # A list has the description of its elements, which the index then stays in.
+        model = nested[0] if nested else model
+    return _fields(model)
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    """Names and types of what a description has."""
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return {name: field.annotation for name, field in model.model_fields.items()}
+    if isinstance(model, type) and dataclasses.is_dataclass(model):
+        hints = get_type_hints(model)
+        return {field.name: hints[field.name] for field in dataclasses.fields(model)}
+    return {}
 
 
 def _types_of(annotation: Any) -> Iterator[Any]:
     yield annotation
     for argument in getattr(annotation, "__args__", ()):
         yield from _types_of(argument)
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -10,10 +10,13 @@ from typing import Any, TypeGuard
 from macr_plugin.options.blocks import RUNS
 from macr_plugin.options.datasets import DATASETS
 from macr_plugin.options.problems import Place, Problem, unknown
+from macr_plugin.options.trials import refused_crops, refused_parts
 
 Options = dict[str, Any]
 
 LMDB_BACKENDS = ("lmdb", "uncompressed_lmdb")
+#: Schedules of torch that end, or stay at a rate of 0, after so many steps, with the default.
+LENGTHS: dict[str, tuple[str, Any]] = {"OneCycleLR": ("total_steps", None), "PolynomialLR": ("total_iters", 5)}
 
 
 def broken_rules(opt: Options) -> Iterator[Problem]:
@@ -26,7 +29,10 @@ def broken_rules(opt: Options) -> Iterator[Problem]:
     is_ours = opt["model_type"] in RUNS
     for phase, dataset in opt["datasets"].items():
         yield from _dataset(dataset, ("datasets", phase), opt["model_type"], bool(train))
-    yield from _schedule(train)
+    schedule = list(_schedule(train))
+    yield from schedule
+    yield from _names_of_files(opt, is_ours)
+    yield from _metrics(val.get("metrics") or {})
     if val.get("keep_best") is not None and val["keep_best"] not in (val.get("metrics") or {}):
         yield Problem(
             ("val", "keep_best"), unknown(val["keep_best"], val.get("metrics") or {}, "metric of val.metrics")
@@ -35,20 +41,12 @@ def broken_rules(opt: Options) -> Iterator[Problem]:
         yield from _names_of_sets(opt["datasets"])
         yield from _network_and_crops(opt)
         yield from _adversarial(opt)
-
-
-def missing_files(opt: Options) -> Iterator[Problem]:
-    """Pictures that the plugin's datasets name and that are not there.
-
-    Args:
-        opt: Options whose types are right.
-    """
-    for phase, dataset in opt["datasets"].items():
-        for key in ("dataroot", "dataroot_lq", "dataroot_gt", "object_folder"):
-            value = dataset.get(key) if dataset.get("type") in DATASETS else None
-            if value is not None and not Path(value).expanduser().exists():
-                message = f"{value} does not exist: correct the path, or make the data with macr prepare or synthesize"
-                yield Problem(("datasets", phase, key), message)
+        refused = list(refused_parts(opt)) if not schedule else []
+        yield from refused
+        if not refused:
+            yield from refused_crops(opt)
+    else:
+        yield from _frequencies(opt)
 
 
 def _dataset(dataset: Options, place: Place, model: str, trains: bool) -> Iterator[Problem]:
@@ -66,9 +64,10 @@ def _dataset(dataset: Options, place: Place, model: str, trains: bool) -> Iterat
     if dataset["type"] not in DATASETS:
         return
     backend, lq, gt = ((dataset.get(key)) for key in ("io_backend", "dataroot_lq", "dataroot_gt"))
-    if (backend or {}).get("type") in LMDB_BACKENDS and lq is not None and lq == gt:
+    if lq is not None and gt is not None and _real(lq) == _real(gt):
+        kind = "LMDB" if (backend or {}).get("type") in LMDB_BACKENDS else "folder"
         yield Problem(
-            (*place, "dataroot_lq"), f"is the same LMDB as dataroot_gt, {gt}: give the one of blurred pictures"
+            (*place, "dataroot_lq"), f"is the same {kind} as dataroot_gt, {gt}: give the one of blurred pictures"
         )
     if place[1] == "train" and trains:
         for key in ("gt_size", "batch_size_per_gpu", "num_worker_per_gpu"):
@@ -76,6 +75,8 @@ def _dataset(dataset: Options, place: Place, model: str, trains: bool) -> Iterat
                 yield Problem((*place, key), "is missing: a training needs it, see options/macr_gopro.yml")
     if dataset.get("persistent_workers") and dataset.get("num_worker_per_gpu") == 0:
         yield Problem((*place, "persistent_workers"), "needs num_worker_per_gpu of at least 1: set it to false")
+    if dataset.get("on_bad_sample") == "skip" and place[1] != "train":
+        yield Problem((*place, "on_bad_sample"), "is skip: a measurement needs every sample, remove it")
     for key in ("blur_extent", "turn_share", "photon_noise", "read_noise", "jpeg_quality"):
         ends = dataset.get(key)
         if ends and ends[0] > ends[1]:
@@ -111,6 +112,11 @@ def _schedule(train: Options) -> Iterator[Problem]:
             yield Problem(
                 (*place, "restart_weights"), f"is {weights!r}: give one for each of the {len(periods)} periods"
             )
+    elif scheduler.get("type") in LENGTHS:
+        key, default = LENGTHS[scheduler["type"]]
+        length = scheduler.get(key, default)
+        if _is_number(length) and length < total:
+            yield Problem((*place, key), f"is {length}, fewer than train.total_iter {total}: make it as long")
     elif scheduler.get("type") in ("MultiStepLR", "MultiStepRestartLR"):
         milestones = scheduler.get("milestones")
         if not _are_numbers(milestones):
@@ -119,7 +125,7 @@ def _schedule(train: Options) -> Iterator[Problem]:
 
 def _network_and_crops(opt: Options) -> Iterator[Problem]:
     train, network = opt.get("train") or {}, opt["network_g"]
-    scales, weights = _argument(network, "num_scales"), train.get("scale_weights")
+    scales, weights = _scales(network), train.get("scale_weights")
     if weights is not None and not any(weights):
         yield Problem(("train", "scale_weights"), "are all 0: give at least the first, the finest scale, a weight")
     elif weights is not None and scales is not None and len(weights) != scales:
@@ -127,12 +133,6 @@ def _network_and_crops(opt: Options) -> Iterator[Problem]:
             ("train", "scale_weights"),
             f"has {len(weights)} weights and {network['type']} returns {scales} scale(s): "
             "give one for each, finest first",
-        )
-    size = (opt["datasets"].get("train") or {}).get("gt_size")
-    if train and scales is not None and size is not None and size < 2 ** (scales - 1):
-        yield Problem(
-            ("datasets", "train", "gt_size"),
-            f"is {size}: {network['type']} with {scales} scales needs at least {2 ** (scales - 1)}",
         )
     for key in ("optim_g", "optim_d"):
         rate = (train.get(key) or {}).get("lr", 1)
@@ -160,13 +160,54 @@ def _adversarial(opt: Options) -> Iterator[Problem]:
             )
 
 
-def _argument(network: Options, name: str) -> Any:
-    """Value of a network's whole-number argument: that of the option file or the default, if it has such a one."""
+def _scales(network: Options) -> int | None:
+    """How many pictures a network returns, as far as its class tells."""
     from basicsr.utils.registry import ARCH_REGISTRY
 
-    parameter = inspect.signature(ARCH_REGISTRY.get(network["type"])).parameters.get(name)
-    value = network.get(name, parameter.default) if parameter else None
+    kind = ARCH_REGISTRY.get(network["type"])
+    parameter = inspect.signature(kind).parameters.get("num_scales")
+    if parameter is None:
+        return 1 if kind.__module__.startswith("basicsr.") else None
+    value = network.get("num_scales", parameter.default)
     return value if isinstance(value, int) and value > 0 else None
+
+
+def _names_of_files(opt: Options, is_ours: bool) -> Iterator[Problem]:
+    """Names that become parts of paths must not lead out of the folders of the run."""
+    for phase, dataset in opt["datasets"].items():
+        name = dataset.get("name")
+        if isinstance(name, str) and not is_ours and (Path(name).is_absolute() or ".." in Path(name).parts):
+            yield Problem(("datasets", phase, "name"), f"is {name!r}: it must stay in the folder of the run")
+    suffix = (opt.get("val") or {}).get("suffix")
+    if isinstance(suffix, str) and ("/" in suffix or "\\" in suffix or "\0" in suffix):
+        yield Problem(("val", "suffix"), f"is {suffix!r}: it is a part of file names, without /")
+
+
+def _frequencies(opt: Options) -> Iterator[Problem]:
+    """Numbers of steps by which BasicSR divides."""
+    for block, key in (("logger", "print_freq"), ("logger", "save_checkpoint_freq"), ("val", "val_freq")):
+        value = (opt.get(block) or {}).get(key)
+        if opt.get("train") and _is_number(value) and not value > 0:
+            yield Problem((block, key), f"is {value}: it must be greater than 0")
+
+
+def _metrics(metrics: Options) -> Iterator[Problem]:
+    """Arguments of the metrics whose functions do not tell their types."""
+    for name, metric in metrics.items():
+        border, luma = metric.get("crop_border", 0), metric.get("test_y_channel", False)
+        place: Place = ("val", "metrics", name)
+        if not isinstance(border, int) or isinstance(border, bool) or border < 0:
+            yield Problem((*place, "crop_border"), f"is {border!r}: it must be a whole number of pixels, 0 or more")
+        if not isinstance(luma, (bool, int)):
+            yield Problem((*place, "test_y_channel"), f"is {luma!r}: it must be true or false")
+        if metric.get("input_order", "HWC") not in ("HWC", "CHW"):
+            yield Problem((*place, "input_order"), f"is {metric['input_order']!r}: it must be HWC or CHW")
+        if metric.get("better", "higher") not in ("higher", "lower"):
+            yield Problem((*place, "better"), f"is {metric['better']!r}: it must be higher or lower")
+
+
+def _real(path: str) -> Path:
+    return Path(path).expanduser().resolve()
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -72,7 +72,7 @@ def test_stock_command_names_the_launcher_that_resumes_on_a_cpu(working_folder, 
 def test_stock_command_ends_on_bad_data_in_one_line_and_leaves_nothing(working_folder, tiny_options, run_python):
     options = tiny_options(datasets__train__gt_size=999)
     status, output = run_python("-W", "ignore", "-m", "basicsr.train", "-opt", options)
-    assert status == 1, output
+    assert status == 2, output
     assert output.splitlines()[-1].startswith("basicsr.train: error: ")
     assert "lower datasets.train.gt_size" in output.splitlines()[-1]
     assert "Traceback" not in output

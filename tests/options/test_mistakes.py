@@ -9,14 +9,25 @@ from pathlib import Path
 import basicsr  # noqa: F401  registers the plugin
 import pytest
 import yaml
+from basicsr.utils import options
+from stock_options import STOCK_OPTIONS
 
+from macr_plugin.basicsr_compat import program
 from macr_plugin.errors import InputErrors
 from macr_plugin.options.check import check_option_file, find_problems
+from macr_plugin.training_program import mend_this_program
 
 OPTIONS = Path(__file__).parents[2] / "options"
 BASE = yaml.safe_load((OPTIONS / "macr_gopro.yml").read_text())
 GAN = yaml.safe_load((OPTIONS / "baselines" / "deepdeblur_gan_gopro.yml").read_text())
 SYNTHETIC = yaml.safe_load((OPTIONS / "macr_synthetic.yml").read_text())
+STOCK = {
+    "name": "run",
+    "num_gpu": "auto",
+    "path": {},
+    "logger": {"print_freq": 1, "save_checkpoint_freq": 1},
+    **STOCK_OPTIONS["SRResNet"],
+}
 
 
 def keys_of(block, prefix=()):
@@ -75,93 +86,220 @@ def test_a_value_of_the_wrong_type_is_named(place):
     assert any(line.startswith(dotted(place)) for line in named), named
 
 
-@pytest.mark.parametrize(
-    ("base", "key", "value", "message"),
-    [
-        (BASE, "name", "../../evil", "name: is '../../evil': it must be the name of one folder, without / or .."),
-        (BASE, "name", "a/b", "name: is 'a/b'"),
-        (BASE, "name", "..", "name: is '..'"),
-        (BASE, "name", " ", "name: is ' '"),
-        (BASE, "scale", 4, "scale: is 4"),
-        (BASE, "num_gpu", -1, "num_gpu: is -1"),
-        (BASE, "num_gpu", "all", "num_gpu: is 'all'"),
-        (BASE, "manual_seed", -1, "manual_seed: is -1: it must be greater than or equal to 0"),
-        (
-            BASE,
-            "path.pretrain_netwrok_g",
-            "x",
-            "path.pretrain_netwrok_g: unknown key 'pretrain_netwrok_g': did you mean ",
-        ),
-        (BASE, "path.models", "x", "path.models: unknown key"),
-        (BASE, "train.total_iter", 0, "train.total_iter: is 0: it must be greater than or equal to 1"),
-        (BASE, "train.warmup_iter", -2, "train.warmup_iter: is -2"),
-        (BASE, "train.on_nonfinite", "ignore", "train.on_nonfinite: is 'ignore': it must be one of"),
-        (BASE, "logger.keep_last", 0, "logger.keep_last: is 0"),
-        (BASE, "train.ema_decay", 1, "train.ema_decay: is 1"),
-        (BASE, "train.ema_decay", "1e-4", "train.ema_decay: YAML reads 1e-4 as text: write !!float 1e-4"),
-        (BASE, "train.grad_clip_norm", 0, "train.grad_clip_norm: is 0"),
-        (BASE, "train.scale_weights", [1, 1], "train.scale_weights: has 2 weights and MACR returns 3 scale(s)"),
-        (BASE, "train.scale_weights", [0, 0, 0], "train.scale_weights: are all 0"),
-        (BASE, "train.scale_weights", [1, -1, 1], "train.scale_weights[1]: is -1"),
-        (BASE, "train.optim_g.type", "Adma", "train.optim_g.type: unknown optimizer 'Adma': did you mean Adam"),
-        (BASE, "train.optim_g.lrr", 1, "train.optim_g.lrr: unknown option of Adam 'lrr': did you mean lr?"),
-        (BASE, "train.optim_g.lr", -1, "train.optim_g.lr: is -1: it must be 0 or more"),
-        (BASE, "train.optim_g.lr", float("nan"), "train.optim_g.lr: is nan"),
-        (BASE, "train.scheduler.type", "Cosine", "train.scheduler.type: unknown scheduler 'Cosine'"),
-        (BASE, "train.scheduler.gama", 1, "train.scheduler.gama: unknown option of "),
-        (BASE, "val.val_freq", 0, "val.val_freq: is 0: it must be greater than or equal to 1"),
-        (BASE, "val.keep_best", "lpips", "val.keep_best: unknown metric of val.metrics 'lpips'"),
-        (BASE, "val.metrics.psnr.crop_boder", 4, "val.metrics.psnr.crop_boder: unknown option of calculate_psnr"),
-        (BASE, "logger.print_freq", 0, "logger.print_freq: is 0"),
-        (BASE, "logger.save_checkpoint_freq", 0, "logger.save_checkpoint_freq: is 0"),
-        (BASE, "logger.wandb.projct", "x", "logger.wandb.projct: unknown key 'projct': did you mean project?"),
-        (BASE, "dist_params.port", 0, "dist_params.port: is 0"),
-        (
-            BASE,
-            "dist_params.backend",
-            "ncll",
-            "dist_params.backend: is 'ncll': it must be one of 'nccl', 'gloo' or 'mpi'",
-        ),
-        (BASE, "datasets.train.gt_size", 2, "datasets.train.gt_size: is 2: MACR with 3 scales needs at least 4"),
-        (BASE, "datasets.train.gt_size", None, "datasets.train.gt_size: is missing"),
-        (BASE, "datasets.train.batch_size_per_gpu", 0, "datasets.train.batch_size_per_gpu: is 0"),
-        (BASE, "datasets.train.prefetch_mode", "gpu", "datasets.train.prefetch_mode: is 'gpu'"),
-        (BASE, "datasets.train.io_backend.tpye", "x", "datasets.train.io_backend.tpye: unknown key"),
-        (
-            BASE,
-            "datasets.train.io_backend.type",
-            "lmbd",
-            "datasets.train.io_backend.type: is 'lmbd': it must be one of",
-        ),
-        (
-            BASE,
-            "datasets.train.dataroot_lq",
-            "datasets/GoPro/train_sharp.lmdb",
-            "datasets.train.dataroot_lq: is the same",
-        ),
-        (BASE, "datasets.train.blur", "gamma", "datasets.train.blur: is 'gamma'"),
-        (BASE, "datasets.val.num_frames", 0, "datasets.val.num_frames: is 0"),
-        (
-            BASE,
-            "datasets.trian",
-            {"type": "DeblurPairDataset"},
-            "datasets.trian: unknown phase 'trian': did you mean train",
-        ),
-        (
-            SYNTHETIC,
-            "datasets.train.blur_extent",
-            [9, 3],
-            "datasets.train.blur_extent: is [9, 3]: write the smallest first",
-        ),
-        (SYNTHETIC, "datasets.train.sharp_share", 2, "datasets.train.sharp_share: is 2"),
-        (SYNTHETIC, "datasets.train.render_on", "gpu", "datasets.train.render_on: is 'gpu'"),
-        (GAN, "train.net_d_iters", 0, "train.net_d_iters: is 0"),
-        (GAN, "train.optim_d.lr", "1e-4", "train.optim_d.lr: YAML reads 1e-4 as text"),
-    ],
-)
-def test_a_value_that_cannot_be_is_named(base, key, value, message):
-    named = problems_with(base, key.split("."), value)
-    assert any(line.startswith(message) for line in named), named
+RIDNET = {"type": "RIDNet", "in_channels": 3, "mid_channels": 8, "out_channels": 3}
+
+#: File, key, value that it gets, and what must be said about it.
+BROKEN = [
+    (BASE, "name", "../../evil", "name: is '../../evil': it must be the name of one folder, without / or .."),
+    (BASE, "name", "a/b", "name: is 'a/b'"),
+    (BASE, "name", "..", "name: is '..'"),
+    (BASE, "name", " ", "name: is ' '"),
+    (BASE, "scale", 4, "scale: is 4"),
+    (BASE, "num_gpu", -1, "num_gpu: is -1"),
+    (BASE, "num_gpu", "all", "num_gpu: is 'all'"),
+    (BASE, "manual_seed", -1, "manual_seed: is -1: it must be greater than or equal to 0"),
+    (
+        BASE,
+        "path.pretrain_netwrok_g",
+        "x",
+        "path.pretrain_netwrok_g: unknown key 'pretrain_netwrok_g': did you mean ",
+    ),
+    (BASE, "path.models", "x", "path.models: unknown key"),
+    (BASE, "train.total_iter", 0, "train.total_iter: is 0: it must be greater than or equal to 1"),
+    (BASE, "train.warmup_iter", -2, "train.warmup_iter: is -2"),
+    (BASE, "train.on_nonfinite", "ignore", "train.on_nonfinite: is 'ignore': it must be one of"),
+    (BASE, "logger.keep_last", 0, "logger.keep_last: is 0"),
+    (BASE, "train.ema_decay", 1, "train.ema_decay: is 1"),
+    (BASE, "train.ema_decay", "1e-4", "train.ema_decay: YAML reads 1e-4 as text: write !!float 1e-4"),
+    (BASE, "train.grad_clip_norm", 0, "train.grad_clip_norm: is 0"),
+    (BASE, "train.scale_weights", [1, 1], "train.scale_weights: has 2 weights and MACR returns 3 scale(s)"),
+    (BASE, "train.scale_weights", [0, 0, 0], "train.scale_weights: are all 0"),
+    (BASE, "train.scale_weights", [1, -1, 1], "train.scale_weights[1]: is -1"),
+    (BASE, "train.optim_g.type", "Adma", "train.optim_g.type: unknown optimizer 'Adma': did you mean Adam"),
+    (BASE, "train.optim_g.lrr", 1, "train.optim_g.lrr: unknown option of Adam 'lrr': did you mean lr?"),
+    (BASE, "train.optim_g.lr", -1, "train.optim_g.lr: is -1: it must be 0 or more"),
+    (BASE, "train.optim_g.lr", float("nan"), "train.optim_g.lr: is nan"),
+    (BASE, "train.scheduler.type", "Cosine", "train.scheduler.type: unknown scheduler 'Cosine'"),
+    (BASE, "train.scheduler.gama", 1, "train.scheduler.gama: unknown option of "),
+    (BASE, "val.val_freq", 0, "val.val_freq: is 0: it must be greater than or equal to 1"),
+    (BASE, "val.keep_best", "lpips", "val.keep_best: unknown metric of val.metrics 'lpips'"),
+    (BASE, "val.metrics.psnr.crop_boder", 4, "val.metrics.psnr.crop_boder: unknown option of calculate_psnr"),
+    (BASE, "logger.print_freq", 0, "logger.print_freq: is 0"),
+    (BASE, "logger.save_checkpoint_freq", 0, "logger.save_checkpoint_freq: is 0"),
+    (BASE, "logger.wandb.projct", "x", "logger.wandb.projct: unknown key 'projct': did you mean project?"),
+    (BASE, "dist_params.port", 0, "dist_params.port: is 0"),
+    (
+        BASE,
+        "dist_params.backend",
+        "ncll",
+        "dist_params.backend: is 'ncll': it must be one of 'nccl', 'gloo' or 'mpi'",
+    ),
+    (BASE, "datasets.train.gt_size", 2, "datasets.train.gt_size: is 2: MACR with 3 scales needs at least 16"),
+    (BASE, "datasets.train.gt_size", None, "datasets.train.gt_size: is missing"),
+    (BASE, "datasets.train.batch_size_per_gpu", 0, "datasets.train.batch_size_per_gpu: is 0"),
+    (BASE, "datasets.train.prefetch_mode", "gpu", "datasets.train.prefetch_mode: is 'gpu'"),
+    (BASE, "datasets.train.io_backend.tpye", "x", "datasets.train.io_backend.tpye: unknown key"),
+    (
+        BASE,
+        "datasets.train.io_backend.type",
+        "lmbd",
+        "datasets.train.io_backend.type: is 'lmbd': it must be one of",
+    ),
+    (
+        BASE,
+        "datasets.train.dataroot_lq",
+        "datasets/GoPro/train_sharp.lmdb",
+        "datasets.train.dataroot_lq: is the same",
+    ),
+    (BASE, "datasets.train.blur", "gamma", "datasets.train.blur: is 'gamma'"),
+    (BASE, "datasets.val.num_frames", 0, "datasets.val.num_frames: is 0"),
+    (
+        BASE,
+        "datasets.trian",
+        {"type": "DeblurPairDataset"},
+        "datasets.trian: unknown phase 'trian': did you mean train",
+    ),
+    (
+        SYNTHETIC,
+        "datasets.train.blur_extent",
+        [9, 3],
+        "datasets.train.blur_extent: is [9, 3]: write the smallest first",
+    ),
+    (SYNTHETIC, "datasets.train.sharp_share", 2, "datasets.train.sharp_share: is 2"),
+    (SYNTHETIC, "datasets.train.render_on", "gpu", "datasets.train.render_on: is 'gpu'"),
+    (GAN, "train.net_d_iters", 0, "train.net_d_iters: is 0"),
+    (GAN, "train.optim_d.lr", "1e-4", "train.optim_d.lr: YAML reads 1e-4 as text"),
+    (BASE, "name", 7, "name: is 7: it must be text"),
+    (BASE, "name", "/tmp/evil", "name: is '/tmp/evil'"),
+    (BASE, "name", "a\\b", "name: is 'a\\\\b'"),
+    (BASE, "datasets.val.name", "../../evil", "datasets.val.name: is '../../evil': it must be the name of one folder"),
+    (BASE, "datasets.val.name", "/tmp/evil", "datasets.val.name: is '/tmp/evil'"),
+    (BASE, "val.suffix", "../../evil", "val.suffix: is '../../evil': it is a part of file names, without /"),
+    (BASE, "datasets.train", "GoPro", "datasets.train: is 'GoPro': it must be keys and values below it"),
+    (BASE, "datasets", [], "datasets: is []"),
+    (BASE, "train", [1], "train: is [1]: it must be keys and values below it"),
+    (BASE, "val.metrics", ["psnr"], "val.metrics: is ['psnr']: it must be keys and values below it"),
+    (BASE, "val.metrics.psnr", "calculate_psnr", "val.metrics.psnr: is 'calculate_psnr'"),
+    (BASE, "val.metrics.psnr.crop_border", "4", "val.metrics.psnr.crop_border: YAML reads 4 as text"),
+    (BASE, "val.metrics.psnr.crop_border", -1, "val.metrics.psnr.crop_border: is -1: it must be a whole number"),
+    (BASE, "val.metrics.psnr.crop_border", 1.5, "val.metrics.psnr.crop_border: is 1.5: it must be a whole number"),
+    (BASE, "val.metrics.psnr.test_y_channel", [1], "val.metrics.psnr.test_y_channel: is [1]: it must be true or"),
+    (BASE, "val.metrics.psnr.input_order", "BGR", "val.metrics.psnr.input_order: is 'BGR': it must be HWC or CHW"),
+    (BASE, "train.total_iter", 1.5, "train.total_iter: is 1.5: it must be a whole number"),
+    (BASE, "train.total_iter", "1e5", "train.total_iter: YAML reads 1e5 as text: write !!float 1e5"),
+    (BASE, "train.total_iter", None, "train.total_iter: is empty: it must be a whole number"),
+    (BASE, "train.warmup_iter", "many", "train.warmup_iter: is 'many'"),
+    (BASE, "train.acceleration.precision", "fp8", "train.acceleration.precision: is 'fp8': it must be one of"),
+    (BASE, "train.optim_g", {"type": "LBFGS"}, "train.optim_g.type: unknown optimizer 'LBFGS'"),
+    (BASE, "train.optim_g", {"type": "SGD", "betas": [0.9, 0.99]}, "train.optim_g.betas: unknown option of SGD"),
+    (BASE, "train.optim_g", {"type": "SGD", "momentum": -1}, "train.optim_g: SGD refuses these options: Invalid mo"),
+    (BASE, "train.optim_g.betas", [0.9], "train.optim_g: Adam refuses these options: "),
+    (BASE, "train.optim_g.betas", [0.9, 2], "train.optim_g: Adam refuses these options: Invalid beta parameter"),
+    (BASE, "train.optim_g.weight_decay", "none", "train.optim_g.weight_decay: is 'none': it must be a number"),
+    (BASE, "train.optim_g.weight_decay", -1, "train.optim_g: Adam refuses these options: Invalid weight_decay"),
+    (BASE, "train.scheduler", {"type": "CosineAnnealingLR"}, "train.scheduler.T_max: is missing: CosineAnnealingLR"),
+    (BASE, "train.scheduler", {"type": "LambdaLR"}, "train.scheduler.type: unknown scheduler 'LambdaLR'"),
+    (BASE, "train.scheduler", {"type": "StepLR", "step_size": 0}, "train.scheduler: StepLR refuses these options"),
+    (BASE, "train.scheduler", {"type": "PolynomialLR"}, "train.scheduler.total_iters: is 5, fewer than train.total"),
+    (
+        BASE,
+        "train.scheduler",
+        {"type": "OneCycleLR", "max_lr": 0.1, "total_steps": 3},
+        "train.scheduler.total_steps: is 3, fewer than train.total_iter 3153000: make it as long",
+    ),
+    (
+        BASE,
+        "train.scheduler",
+        {"type": "CosineAnnealingRestartLR", "periods": [10, 20]},
+        "train.scheduler.periods: add up to 30, fewer than train.total_iter 3153000",
+    ),
+    (
+        BASE,
+        "train.scheduler",
+        {"type": "CosineAnnealingRestartLR", "periods": [4000000], "restart_weights": [1, 1]},
+        "train.scheduler.restart_weights: is [1, 1]: give one for each of the 1 periods",
+    ),
+    (BASE, "train.scheduler.milestones", "late", "train.scheduler.milestones: is 'late'"),
+    (BASE, "train.pixel_opt", {"type": "L1Loss", "reduction": "avg"}, "train.pixel_opt: L1Loss refuses these opti"),
+    (BASE, "train.pixel_opt.l1_weight", "0.3x", "train.pixel_opt.l1_weight: is '0.3x': it must be a number"),
+    (BASE, "network_g.num_blocks", 0, "network_g: MACR refuses these options: network_g.num_blocks of MACR is at"),
+    (BASE, "network_g.num_feat", -3, "network_g: MACR refuses these options: "),
+    (BASE, "network_g.num_feat", "64", "network_g.num_feat: YAML reads 64 as text"),
+    (BASE, "network_g.block", "acrbs", "network_g.block: is 'acrbs': it must be one of"),
+    (BASE, "network_g", "MACR", "network_g: is 'MACR': write type and arguments below it"),
+    (
+        BASE,
+        "network_g",
+        {"type": "RIDNet", "in_channels": 3, "mid_channels": 8, "out_channels": 3},
+        "train.scale_weights: ",
+    ),
+    (BASE, "datasets.train.gt_size", 8, "datasets.train.gt_size: is 8: MACR with 3 scales needs at least 16"),
+    (BASE, "datasets.train.gt_size", 40, "datasets.train.gt_size: is 40, 10 at scale 3: MACRLoss: a picture of 10"),
+    (BASE, "datasets.train.gt_size", "256", "datasets.train.gt_size: YAML reads 256 as text"),
+    (BASE, "datasets.train.batch_size_per_gpu", None, "datasets.train.batch_size_per_gpu: is missing"),
+    (BASE, "datasets.train.num_worker_per_gpu", -1, "datasets.train.num_worker_per_gpu: is -1"),
+    (BASE, "datasets.train.num_worker_per_gpu", 0, "datasets.train.persistent_workers: needs num_worker_per_gpu of"),
+    (BASE, "datasets.train.io_backend", "lmdb", "datasets.train.io_backend: is 'lmdb'"),
+    (BASE, "datasets.train.type", "DeblurPairs", "datasets.train.type: unknown dataset 'DeblurPairs'"),
+    (BASE, "datasets.train.dataroot_lq", "datasets/GoPro/../GoPro/train_sharp.lmdb/", "datasets.train.dataroot_lq: "),
+    (BASE, "logger.use_tb_logger", "yes please", "logger.use_tb_logger: is 'yes please': it must be true or false"),
+    (BASE, "logger.print_freq", 0.5, "logger.print_freq: is 0.5: it must be a whole number"),
+    (BASE, "path.strict_load_g", "no", "path.strict_load_g: is 'no'"),
+    (BASE, "find_unused_parameters", 2, "find_unused_parameters: is 2"),
+    (SYNTHETIC, "datasets.train.blur_extent", [3], "datasets.train.blur_extent: is [3]"),
+    (SYNTHETIC, "datasets.train.blur_extent", [-1, 3], "datasets.train.blur_extent[0]: is -1"),
+    (GAN, "network_d", None, "network_d: is missing"),
+    (GAN, "train.gan_opt.gan_type", "lsgam", "train.gan_opt: GANLoss refuses these options: "),
+    (STOCK, "logger.print_freq", 0, "logger.print_freq: is 0: it must be greater than 0"),
+    (STOCK, "logger.save_checkpoint_freq", 0, "logger.save_checkpoint_freq: is 0: it must be greater than 0"),
+    (STOCK, "val.val_freq", 0, "val.val_freq: is 0: it must be greater than 0"),
+    (STOCK, "name", "../../evil", "name: is '../../evil': it must be the name of one folder"),
+    (STOCK, "datasets.val.name", "../../evil", "datasets.val.name: is '../../evil': it must stay in the folder"),
+]
+
+
+@pytest.mark.parametrize(("base", "key", "value", "message"), BROKEN)
+def test_a_broken_file_ends_the_command_with_its_line(
+    base, key, value, message, tmp_path, monkeypatch, restored_basicsr, capsys
+):
+    """Exit status 2, no traceback, one line for the mistake with its place, and no folder is made."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(program.TRAINING_PROCESS_VARIABLE, "")
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr(sys, "argv", ["train.py", "-opt", "broken.yml"])
+    opt = copy.deepcopy(base)
+    *blocks, last = key.split(".")
+    block_at(opt, blocks)[last] = value
+    Path("broken.yml").write_text(yaml.safe_dump(opt, sort_keys=False))
+    mend_this_program()
+    with pytest.raises(SystemExit) as ended:
+        options.parse_options(str(tmp_path))
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in lines if re.match(rf".*: error: broken\.yml:\d+:\d+: {re.escape(message)}", line)]
+    assert int(line.split(":")[3]) == line_of_key(opt, message.split(": ")[0]), line
+    assert all("broken.yml:" in line for line in lines)
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.yml"]
+
+
+def line_of_key(opt, key):
+    """Line in which a key stands, or the block that it is missing from: found by putting a mark there."""
+    marked = copy.deepcopy(opt)
+    places = key.split("[")[0].split(".")
+    while places:
+        block = marked
+        for part in places[:-1]:
+            block = block.get(part) if isinstance(block, dict) else None
+        if isinstance(block, dict) and places[-1] in block:
+            break
+        places.pop()
+    if not places:
+        return 1
+    block[places[-1]] = "here it is"
+    lines = yaml.safe_dump(marked, sort_keys=False).splitlines()
+    line = next(number for number, line in enumerate(lines, 1) if line.endswith(": here it is"))
+    index = re.search(r"\[(\d+)\]", key)
+    return line + 1 + int(index[1]) if index else line
 
 
 @pytest.mark.parametrize("phases", [("val", "val_2"), ("val_1", "val_2"), ("test_1", "test_2")])

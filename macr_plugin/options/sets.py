@@ -1,0 +1,58 @@
+"""Whether the pictures that an option file names are there, can be paired, and fill one step of a training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from macr_plugin.errors import InputError
+from macr_plugin.options.datasets import DATASETS
+from macr_plugin.options.problems import Place, Problem
+
+Options = dict[str, Any]
+
+
+def unusable_sets(opt: Options) -> Iterator[Problem]:
+    """What is wrong with the data of the plugin's datasets.
+
+    Args:
+        opt: Options whose types are right.
+    """
+    for phase, dataset in opt["datasets"].items():
+        if dataset.get("type") not in DATASETS:
+            continue
+        place: Place = ("datasets", phase)
+        missing = list(_missing_files(dataset, place))
+        yield from missing
+        if not missing:
+            yield from _unreadable(dataset, place, bool(opt.get("train")))
+
+
+def _missing_files(dataset: Options, place: Place) -> Iterator[Problem]:
+    for key in ("dataroot", "dataroot_lq", "dataroot_gt", "object_folder"):
+        value = dataset.get(key)
+        if value is not None and not Path(value).expanduser().exists():
+            message = f"{value} does not exist: correct the path, or make the data with macr prepare or synthesize"
+            yield Problem((*place, key), message)
+
+
+def _unreadable(dataset: Options, place: Place, trains: bool) -> Iterator[Problem]:
+    from basicsr.utils.registry import DATASET_REGISTRY
+
+    phase = str(place[1]).split("_")[0]
+    try:
+        size = len(DATASET_REGISTRY.get(dataset["type"])({**dataset, "phase": phase}))
+    except InputError as error:
+        # The dataset names the key where it is one of an option.
+        yield Problem(place, str(error))
+        return
+    batch, processes = dataset.get("batch_size_per_gpu"), int(os.environ.get("WORLD_SIZE", 1))
+    ratio = dataset.get("dataset_enlarge_ratio", 1)
+    if phase == "train" and trains and batch is not None and size * ratio < batch * processes:
+        yield Problem(
+            (*place, "batch_size_per_gpu"),
+            f"is {batch}: {size} samples x dataset_enlarge_ratio {ratio} do not fill one step of {batch} x {processes} "
+            "process(es): lower it, or raise dataset_enlarge_ratio",
+        )
