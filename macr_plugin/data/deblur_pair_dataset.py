@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from macr_plugin.data.bad_samples import read_or_replace
 from macr_plugin.data.dataset_options import option_name, require_option
 from macr_plugin.data.drawn_index import DrawnIndex
 from macr_plugin.data.gopro import ImagePair, find_pairs, pair_folders
@@ -59,6 +60,8 @@ class DeblurPairDataset(torch.utils.data.Dataset):
               process. Workers keep theirs from epoch to epoch with ``persistent_workers`` only. Default: false.
             * ``manual_seed``: seed of the random draws; a training script sets it from the ``manual_seed`` of the run.
               Default: 0.
+            * ``on_bad_sample``: ``stop`` ends a training at a sample that cannot be read; ``skip`` takes the next one
+              that can, and the log counts them. Default: ``stop``.
             * ``scale``: 1, if given: deblurring keeps the size.
 
     Raises:
@@ -103,6 +106,9 @@ class DeblurPairDataset(torch.utils.data.Dataset):
         Raises:
             InputError: See the class.
         """
+        return read_or_replace(self.opt, index, len(self), self._read)
+
+    def _read(self, index: int) -> dict[str, Any]:
         key = self.keys[index]
         blur, sharp = self._blur.read(key), self._sharp.read(key)
         height, width, _ = sharp.shape
@@ -121,7 +127,7 @@ class DeblurPairDataset(torch.utils.data.Dataset):
 
     def _generator(self, index: int) -> RandomSource:
         if isinstance(index, DrawnIndex):
-            return random.Random(f"{self.opt.get('manual_seed', 0)} {index.epoch} {index.draw}")
+            return random.Random(f"{self.opt.get('manual_seed', 0)} {index.epoch} {index.draw}")  # noqa: S311  crops, no secret
         return random
 
     def _tensor(self, frame: Frame, crop: Crop) -> torch.Tensor:

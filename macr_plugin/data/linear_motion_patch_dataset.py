@@ -11,6 +11,7 @@ import torch
 
 from macr_plugin.archs.motion_classifier import PATCH_SIZE
 from macr_plugin.archs.motion_field import CLASSES, KERNEL_RADIUS
+from macr_plugin.data.bad_samples import read_or_replace
 from macr_plugin.data.dataset_options import option_name
 from macr_plugin.data.synthesis.photos import open_photos, sample_generator
 from macr_plugin.data.synthesis.response import Averaging, decode, encode
@@ -44,6 +45,8 @@ class LinearMotionPatchDataset(torch.utils.data.Dataset):
             * ``cache``: keep every decoded photograph in the memory of each worker; without it each patch decodes one.
               Default: false.
             * ``uint8``: give the patches as uint8, 0 to 255. Default: false.
+            * ``on_bad_sample``: ``stop`` ends a training at a sample that cannot be read; ``skip`` takes the next one
+              that can, and the log counts them. Default: ``stop``.
             * ``manual_seed``: another seed gives other patches; a training sets it to that of the run. Default: 0.
 
     Raises:
@@ -83,6 +86,9 @@ class LinearMotionPatchDataset(torch.utils.data.Dataset):
         Raises:
             InputError: See the class.
         """
+        return read_or_replace(self.opt, index, len(self), self._render)
+
+    def _render(self, index: int) -> dict[str, Any]:
         generator = sample_generator(self._seed, index, self._train)
         key = self._keys[index % len(self._keys)]
         label = int(generator.integers(len(CLASSES)))

@@ -16,7 +16,6 @@ LMDBs of other programs have no ``storage.json`` and hold PNG files.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -34,7 +33,7 @@ import lmdb
 import numpy as np
 
 from macr_plugin.data.gopro import PNG_SIGNATURE, check_key, decode_picture, picture_key, read_bytes
-from macr_plugin.errors import InputError
+from macr_plugin.errors import DISK_ERRORS, DiskError, InputError
 from macr_plugin.files import FileLock
 
 Encoding = Literal["png", "uncompressed"]
@@ -48,7 +47,6 @@ RAW_SUFFIX = "raw"
 # Few reads for a crop, and few rows in them that it does not want.
 ROWS_PER_BAND = 32
 INITIAL_MAP_BYTES = 64 * 1024**2
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
@@ -160,27 +158,27 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write into {folder.parent}: {error.strerror}") from error
+        raise DiskError(f"cannot write into {folder.parent}: {error.strerror}") from error
 
 
 @contextmanager
 def disk_errors(folder: Path, remedy: str = "free some space or choose another folder") -> Iterator[None]:
-    """Say in one line that the disk is full.
+    """Say in one line that the disk is full or read-only.
 
     Args:
         folder: What the message names: where the body writes.
         remedy: What the message advises.
 
     Raises:
-        InputError: In place of what the system or LMDB raises on a full disk.
+        DiskError: In place of what the system or LMDB raises on such a disk.
     """
     try:
         yield
     except (OSError, lmdb.Error) as error:
         # LMDB reports a full disk as an input/output error where the last write fitted in part.
-        if isinstance(error, OSError) and error.errno not in DISK_FULL:
+        if isinstance(error, OSError) and error.errno not in DISK_ERRORS:
             raise
-        raise InputError(f"cannot write into {folder} ({error}): {remedy}") from error
+        raise DiskError(f"cannot write into {folder} ({error}): {remedy}") from error
 
 
 def publish(partial: Sequence[Path], targets: Sequence[Path], staging: Path) -> None:

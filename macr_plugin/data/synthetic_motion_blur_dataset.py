@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from macr_plugin.data.bad_samples import read_or_replace
 from macr_plugin.data.dataset_options import option_name, require_option
 from macr_plugin.data.deblur_pair_dataset import Crop
 from macr_plugin.data.synthesis.blur_model import SETTINGS, SUBFRAMES_PER_PIXEL, blur_model
@@ -72,6 +73,8 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
             * ``uint8``: give the pictures as uint8, 0 to 255. Default: false.
             * ``use_hflip``: flip half of the crops from left to right. Default: true for training.
             * ``use_rot``: flip half of the crops upside down, and transpose half of them. Default: true for training.
+            * ``on_bad_sample``: ``stop`` ends a training at a sample that cannot be read; ``skip`` takes the next one
+              that can, and the log counts them. Default: ``stop``.
             * ``manual_seed``: another seed gives other pairs; a training sets it to that of the run. Default: 0.
 
     Raises:
@@ -117,6 +120,9 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
         Raises:
             InputError: See the class.
         """
+        return read_or_replace(self.opt, index, len(self), self._render)
+
+    def _render(self, index: int) -> dict[str, Any]:
         generator = sample_generator(self._seed, index, self._train)
         margin = self._model.margin(self._size, self._size)
         photo = self._draw_crop(index, self._size + 2 * margin, generator)
