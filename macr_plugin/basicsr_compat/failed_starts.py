@@ -14,7 +14,7 @@ from typing import Any
 from macr_plugin.basicsr_compat.parsing import option_path_from_arguments
 from macr_plugin.basicsr_compat.patching import replace_everywhere
 from macr_plugin.basicsr_compat.program import main_module_name
-from macr_plugin.errors import InputError, print_lines
+from macr_plugin.errors import InputError, is_disk_error, print_lines
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def end_in_one_line() -> None:
     def mended_excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         with suppress(InputError):
             folders.__exit__(kind, error, trace)
-        if isinstance(error, InputError):
+        if isinstance(error, InputError) or (isinstance(error, OSError) and is_disk_error(error)):
             print_lines(main_module_name() or "basicsr", error)
         else:
             excepthook(kind, error, trace)

@@ -43,7 +43,7 @@ from macr_plugin.benchmark.results import (
 )
 from macr_plugin.benchmark.training import TrainedCell, TrainingPlan, check_training, train_entry, training_data
 from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
-from macr_plugin.errors import InputError
+from macr_plugin.errors import DiskError, InputError, is_disk_error
 from macr_plugin.files import FREE_DISK_SPACE, whole_file
 from macr_plugin.inference.restorer import device_name, find_device
 from macr_plugin.own_files import import_files
@@ -204,10 +204,15 @@ class BenchmarkRun:
         result.options = {name: value for name, value in entry.network.items() if name != "type"}
         try:
             self._measure_network(entry, result)
+        # Every other entry would meet it too.
+        except DiskError:
+            raise
         except InputError as error:
             result.error = str(error)
         # Whatever a network of somebody else does, the other entries are measured.
         except Exception as error:
+            if is_disk_error(error):
+                raise
             result.error = one_sentence(error)
         return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import logging
 import warnings
@@ -104,7 +105,7 @@ def _write_onnx(program: torch.export.ExportedProgram, target: Path, metadata: M
     exported = torch.onnx.export(
         program, opset_version=OPSET, input_names=[INPUT], output_names=[OUTPUT], dynamo=True, verbose=False
     )
-    assert exported is not None
+    assert exported is not None  # noqa: S101  for the type checker
     model = exported.model_proto
     for value in (*model.graph.input, *model.graph.output):
         for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
@@ -117,8 +118,11 @@ def _write_onnx(program: torch.export.ExportedProgram, target: Path, metadata: M
 
 def _write_program(program: torch.export.ExportedProgram, target: Path, metadata: Mapping[str, str]) -> None:
     extra: dict[str, Any] = {EXTRA_FILE: json.dumps(metadata)}
+    # Into memory first: on a full disk torch's writer ends the process.
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files=extra)
     with whole_file(target, FREE_DISK_SPACE) as file:
-        torch.export.save(program, file, extra_files=extra)
+        file.write(content.getbuffer())
 
 
 @contextmanager

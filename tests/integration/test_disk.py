@@ -1,0 +1,232 @@
+"""Disks that are full or read-only, at the start or later: one line, an exit status other than 0, old files unharmed.
+
+The disks are real: a file system in memory of a few pages, and folders that nobody may change.
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from macr_plugin.archs.macr_arch import MACR
+from macr_plugin.cli import main
+
+SMALL = {"type": "MACR", "num_feat": 8, "num_blocks": 1, "branch_channels": 2}
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """Mount a file system of so many kilobytes as ``disk``."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = []
+
+    def mount(kilobytes):
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk)]
+        try:
+            failed = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            pytest.skip("there is no command to mount a file system with")
+        if failed.returncode:
+            pytest.skip(f"a small file system cannot be mounted here: {failed.stderr.strip()}")
+        mounted.append(disk)
+        return disk
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@pytest.fixture(params=["full", "read-only"])
+def bad_disk(request, mount):
+    """A disk on which nothing can be written, and one file that was there before."""
+    disk = mount(16 if request.param == "full" else 1024)
+    (disk / "mine.txt").write_text("mine")
+    if request.param == "full":
+        fill(disk)
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    return disk
+
+
+def fill(disk):
+    with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+@contextmanager
+def unchangeable(folder):
+    """Let nobody, not even root, add a file to a folder."""
+    if subprocess.run(["chattr", "+i", str(folder)], capture_output=True, check=False).returncode:
+        pytest.skip("a folder cannot be made unchangeable here")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", str(folder)], check=True)
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """Four pairs in GoPro's layout, also as its training and test split, with the parent as the current folder."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    for number in range(4):
+        for kind in ("blur", "sharp"):
+            for split in ("train", "test"):
+                file = Path("GOPRO_Large", split, f"scene{number % 2}", kind, f"{number:06d}.png")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(file), generator.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    network = MACR(num_feat=8, num_blocks=1, branch_channels=2)
+    torch.save({"params": network.state_dict(), "network_g": SMALL}, "w.pth")
+    return Path("GOPRO_Large")
+
+
+def benchmark_options(name="bench.yml", **blocks):
+    Path(name).write_text(
+        yaml.safe_dump(
+            {
+                "dataset": {"dataroot": "GOPRO_Large/test", "io_backend": {"type": "disk"}},
+                "cost": {"sizes": [[16, 16]], "warm_up": 0, "runs": 1, "devices": ["cpu"]},
+                "entries": [{"label": "MACR", "network": SMALL, "weights": "w.pth"}],
+                **blocks,
+            }
+        )
+    )
+    return name
+
+
+def status_of(*arguments):
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as ended:
+        return ended.code
+
+
+COMMANDS = {
+    "prepare": lambda disk: ("prepare", "gopro", "--root", "GOPRO_Large", "--out", disk / "out", "--workers", 1),
+    "synthesize": lambda disk: (
+        *("synthesize", "--photos", "GOPRO_Large/test/scene0/sharp", "--out", disk / "out"),
+        *("--pairs", 1, "--size", 24, 24, "--extent", 2, 3, "--workers", 1),
+    ),
+    "benchmark": lambda disk: ("benchmark", "-opt", benchmark_options(), "--out", disk / "out"),
+    "deblur": lambda disk: ("deblur", "GOPRO_Large/test", "-o", disk / "out", "--weights", "w.pth", "--device", "cpu"),
+    "export": lambda disk: ("export", "--weights", "w.pth", "--format", "torch-export", "-o", disk / "out.pt2"),
+}
+
+
+@pytest.mark.parametrize(
+    "command", [name if name != "export" else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
+)
+def test_a_command_on_a_bad_disk_says_so_and_leaves_nothing(command, bad_disk, pictures, capsys):
+    before = sorted(path.name for path in bad_disk.iterdir())
+    assert status_of(*COMMANDS[command](bad_disk)) in (1, 2)
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    assert "Written" not in printed.out
+    reasons = r"No space left on device|Read-only file system|Input/output error|has 0\.0 MB free"
+    assert re.search(reasons, printed.err + printed.out)
+    assert (bad_disk / "mine.txt").read_text() == "mine"
+    # Folders take no room on a full disk.
+    left = sorted(path.name for path in bad_disk.iterdir())
+    assert [name for name in left if name not in before and (bad_disk / name).is_file()] == []
+
+
+def test_a_benchmark_whose_disk_fills_up_does_not_say_written(mount, pictures, capsys):
+    """There is room for the first figures, not for pictures: exit status 2, and the run goes on where there is room."""
+    disk = mount(40)
+    arguments = ("benchmark", "-opt", benchmark_options(comparison_frames=4), "--out", disk / "out")
+    assert status_of(*arguments) == 2
+    printed = capsys.readouterr()
+    assert "Written" not in printed.out
+    assert [line for line in printed.err.splitlines() if line.startswith("macr: error: ") and "No space left" in line]
+    subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+    assert status_of(*arguments) == 0
+    assert (disk / "out" / "report.html").is_file()
+
+
+def one_line(status, output):
+    """The one line with which a training ended."""
+    assert status != 0, output
+    assert "Traceback" not in output, output
+    (line,) = [line for line in output.splitlines() if ": error: " in line]
+    return line
+
+
+@pytest.mark.slow
+def test_a_training_on_a_bad_disk_does_not_start(bad_disk, working_folder, tiny_options, run_python, monkeypatch):
+    options = Path(tiny_options()).resolve()
+    monkeypatch.chdir(bad_disk)
+    opt = yaml.safe_load(options.read_text())
+    for dataset in opt["datasets"].values():
+        for key in ("dataroot_lq", "dataroot_gt"):
+            dataset[key] = str(working_folder / dataset[key])
+    options.write_text(yaml.safe_dump(opt))
+    line = one_line(*run_python("-m", "macr_plugin.train", "-opt", str(options)))
+    assert re.search(r"No space left on device|Read-only file system", line)
+    assert (bad_disk / "mine.txt").read_text() == "mine"
+
+
+@contextmanager
+def training(options, until):
+    """A training process that has made a file."""
+    command = [sys.executable, "-m", "macr_plugin.train", "-opt", options]
+    with Path("output.txt").open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        try:
+            deadline = time.monotonic() + 200
+            while not until.exists():
+                assert process.poll() is None, Path("output.txt").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["models", "training_states"])
+def test_a_folder_that_becomes_read_only_ends_a_training(working_folder, tiny_options, folder):
+    options = tiny_options(train__total_iter=100000, train__scheduler__periods=[100000], val__val_freq=100000)
+    run = Path("experiments/tiny")
+    with training(options, run / "training_states" / "3.state") as process, unchangeable(run / folder):
+        process.wait(timeout=200)
+    line = one_line(process.returncode, Path("output.txt").read_text())
+    assert f"experiments/tiny/{folder}" in line
+    assert "Operation not permitted" in line
+    state = torch.load(run / "training_states" / "3.state", weights_only=True)
+    assert state["iter"] == 3, "what was saved before is still there"
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_with_logs_and_curves_ends_a_training(mount, working_folder, tiny_options):
+    """No checkpoint is due: the log and TensorBoard's writer alone meet the full disk."""
+    options = tiny_options(
+        train__total_iter=100000,
+        train__scheduler__periods=[100000],
+        val__val_freq=100000,
+        logger__save_checkpoint_freq=100000,
+        logger__use_tb_logger=True,
+    )
+    disk = mount(512)
+    for folder in ("experiments", "tb_logger"):
+        (disk / folder).mkdir()
+        Path(folder).symlink_to(disk / folder)
+    with training(options, disk / "tb_logger" / "tiny") as process:
+        fill(disk)
+        process.wait(timeout=200)
+    line = one_line(process.returncode, Path("output.txt").read_text())
+    assert "No space left on device" in line
