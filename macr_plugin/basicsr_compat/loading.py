@@ -53,7 +53,7 @@ def seed_each_draw(dataset: Any, seed: int) -> None:
 
     def seeded_getitem(self: Any, index: Any) -> Any:
         if hasattr(index, "draw"):
-            number = random.Random(f"{seed} {index.epoch} {index.draw}").getrandbits(32)
+            number = random.Random(f"{seed} {index.epoch} {index.draw}").getrandbits(32)  # noqa: S311  crops, no secret
             seed_generators(number)
             torch.manual_seed(number)
         return original.__getitem__(self, index)
@@ -80,7 +80,7 @@ def repeats_seeds(worker_init_fn: Callable[..., None]) -> bool:
         for torch_seed in (0, 1):
             torch.manual_seed(torch_seed)
             worker_init_fn(worker_id=0, num_workers=1, rank=0, seed=0)
-            draws.append(random.random())
+            draws.append(random.random())  # noqa: S311  compared, no secret
     random.setstate(python_state)
     np.random.set_state(numpy_state)
     return draws[0] == draws[1]

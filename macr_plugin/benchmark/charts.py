@@ -260,5 +260,5 @@ def _millions(net: Measured) -> float:
 
 
 def _latency_text(net: Measured) -> str:
-    assert net.latency is not None
+    assert net.latency is not None  # noqa: S101  for the type checker
     return f"{net.latency.median_ms:.2f} ms ({net.latency.dtype}, {net.latency.mode})"

@@ -168,7 +168,7 @@ class Reading:
     @property
     def format(self) -> VideoFormat:
         """How the frames are stored."""
-        assert self._format is not None
+        assert self._format is not None  # noqa: S101  for the type checker
         return self._format
 
     def __iter__(self) -> Iterator[Frame | av.Packet]:

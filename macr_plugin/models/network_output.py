@@ -65,7 +65,7 @@ def count_scales(
                 trial = copy.deepcopy(net).train(training)
                 output = _output_of_all_scales(trial, trial, picture)
         # A network may want another size, or other pictures; its first step says so, with its own words.
-        except Exception:
+        except Exception:  # noqa: S112  see above
             continue
         finally:
             restore_random_states(states)
