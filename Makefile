@@ -1,10 +1,10 @@
-# make demo · make test · make test-slow · make lint · make gpu-check
+# make demo · make test · make test-slow · make lint · make options · make gpu-check
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_FOLDER ?= .
 
-.PHONY: help install demo test test-slow gpu-check lint docs format clean
+.PHONY: help install demo test test-slow gpu-check lint docs format options clean
 
 help:
 	@echo "make demo       install into $(VENV), make the demo data, train, validate, leave pictures in experiments/"
@@ -13,6 +13,7 @@ help:
 	@echo "make gpu-check  tests, figures and plots of everything that needs a GPU, in gpu_check/"
 	@echo "make lint       ruff, format check, mypy"
 	@echo "make docs       pages and reference in docs/_build/index.html"
+	@echo "make options    write docs/options.md, the schemas for editors, and options/ablation/"
 
 install: $(VENV)/.installed
 
@@ -55,6 +56,10 @@ docs: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+options: install
+	$(BIN)/python scripts/write_options.py
+	$(BIN)/python scripts/write_ablations.py
 
 clean:
 	rm -rf $(VENV) build dist docs/_api docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache

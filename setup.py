@@ -63,6 +63,8 @@ EXTRAS_REQUIRE = {
         "pytest>=8",
         # Independent reference of the MS-SSIM loss.
         "pytorch-msssim>=1.0",
+        # Independent reference of the schemas that editors read.
+        "jsonschema>=4.18",
         "ruff>=0.9",
         "mypy>=1.11",
         "types-PyYAML",

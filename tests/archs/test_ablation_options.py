@@ -1,5 +1,6 @@
 """The option files of the paper's ablations: each changes what it is named after and nothing else."""
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -10,22 +11,8 @@ from macr_plugin.archs import MACR
 
 OPTIONS = Path(__file__).parents[2] / "options"
 ABLATIONS = sorted((OPTIONS / "ablation").glob("*.yml"))
-ABSENT = {"network_g.dilations": None, "network_g.fuse_inputs": None}
-ONE_SCALE = {"network_g.num_scales": 1, "train.scale_weights": [1]}
-#: What differs from macr_gopro.yml, besides the name; None where a key is left out.
-DIFFERENCES = {
-    "table5_1_scale": ONE_SCALE,
-    "table5_2_scales": {"network_g.num_scales": 2, "train.scale_weights": [1, 1]},
-    "table5_3_scales": {},
-    "table6_acrb": ONE_SCALE,
-    "table6_resblock": ONE_SCALE | ABSENT | {"network_g.block": "resblock"},
-    "table6_dcb": ONE_SCALE | ABSENT | {"network_g.block": "dcb"},
-    "table6_rdb": ONE_SCALE | ABSENT | {"network_g.block": "rdb"},
-    "table6_resblock_equal_macs": ONE_SCALE | ABSENT | {"network_g.block": "resblock", "network_g.num_blocks": 50},
-    "table6_dcb_equal_macs": ONE_SCALE | ABSENT | {"network_g.block": "dcb", "network_g.num_blocks": 24},
-    "table6_rdb_equal_macs": ONE_SCALE | ABSENT | {"network_g.block": "rdb", "network_g.num_blocks": 3},
-    "supervision_finest_only": {"train.scale_weights": [1, 0, 0]},
-}
+SCRIPT = runpy.run_path(str(OPTIONS.parent / "scripts" / "write_ablations.py"))
+CONTENTS = SCRIPT["contents"]()
 
 
 def flattened(block, prefix=""):
@@ -48,17 +35,24 @@ def network(path, **changes):
     return lambda: MACR(**options)
 
 
-def test_every_cell_has_its_file():
-    assert {path.stem for path in ABLATIONS} == DIFFERENCES.keys()
+def test_the_files_are_those_that_make_options_writes():
+    assert set(ABLATIONS) == CONTENTS.keys()
+    for path, text in CONTENTS.items():
+        assert path.read_text() == text, "run make options"
+
+
+def test_a_change_of_a_key_that_is_not_there_is_refused():
+    with pytest.raises(KeyError, match=r"macr_gopro\.yml has no key network_g\.num_feats"):
+        SCRIPT["ablation"]("x", ["a", "b"], {"network_g.num_feats": "8"})
 
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 def test_nothing_else_differs_from_the_faithful_options(path):
     faithful, ablation = read(OPTIONS / "macr_gopro.yml"), read(path)
-    differences = {
-        key: ablation.get(key) for key in faithful.keys() | ablation.keys() if faithful.get(key) != ablation.get(key)
-    }
-    assert differences == {"name": path.stem} | DIFFERENCES[path.stem]
+    changed = {key for key in faithful.keys() | ablation.keys() if faithful.get(key) != ablation.get(key)}
+    stated = yaml.safe_load((OPTIONS.parent / "scripts" / "ablations.yml").read_text())[path.stem]["changes"]
+    assert {"name"} <= changed <= {"name", *stated}
+    assert ablation["name"] == path.stem
 
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
