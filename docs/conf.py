@@ -1,5 +1,8 @@
 """Sphinx: the pages of this folder and a reference of everything public. ``make docs`` builds them."""
 
+from pygments.lexers.special import TextLexer
+from sphinx.highlighting import lexers
+
 import macr_plugin
 
 project = "macr_plugin"
@@ -25,3 +28,6 @@ autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 # What torch's modules and Python's dataclasses document themselves.
 autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": True}
+
+# GitHub draws the diagrams; here they stand as text, since nothing is loaded from other sites.
+lexers["mermaid"] = TextLexer()
