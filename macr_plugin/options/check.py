@@ -93,7 +93,7 @@ def find_problems(opt: Options) -> Iterator[Problem]:
     found = list(_problems_of_blocks(opt))
     yield from found
     if all(problem.is_spelling for problem in found):
-        yield from broken_rules(opt)
+        yield from broken_rules(opt, is_spelled_right=not found)
 
 
 def problems_of_network(network: Options, place: Place) -> Iterator[Problem]:

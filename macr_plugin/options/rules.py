@@ -19,11 +19,12 @@ LMDB_BACKENDS = ("lmdb", "uncompressed_lmdb")
 LENGTHS: dict[str, tuple[str, Any]] = {"OneCycleLR": ("total_steps", None), "PolynomialLR": ("total_iters", 5)}
 
 
-def broken_rules(opt: Options) -> Iterator[Problem]:
+def broken_rules(opt: Options, is_spelled_right: bool = True) -> Iterator[Problem]:
     """Every rule that the options break.
 
     Args:
         opt: Options whose types are right.
+        is_spelled_right: Whether every key is known, so that classes can be built with their arguments.
     """
     train, val = opt.get("train") or {}, opt.get("val") or {}
     is_ours = opt["model_type"] in RUNS
@@ -41,9 +42,9 @@ def broken_rules(opt: Options) -> Iterator[Problem]:
         yield from _names_of_sets(opt["datasets"])
         yield from _network_and_crops(opt)
         yield from _adversarial(opt)
-        refused = list(refused_parts(opt)) if not schedule else []
+        refused = list(refused_parts(opt)) if is_spelled_right and not schedule else []
         yield from refused
-        if not refused:
+        if is_spelled_right and not refused:
             yield from refused_crops(opt)
     else:
         yield from _frequencies(opt)

@@ -128,7 +128,7 @@ def test_mistakes_in_an_entry_are_named(write_options, entry, message):
         ({"protocol": {"rounding": "int"}}, "protocol.rounding: is 'int': it must be one of 'uint8' or 'float'"),
         ({"protocol": {"rounding": "float", "test_y_channel": True}}, "protocol.test_y_channel: is defined on rounded"),
         ({"protocol": []}, "protocol: is []: it must be keys and values below it"),
-        ({"cost": {"modes": ["graph"]}}, "cost.modes[0]: is 'graph': it must be one of 'eager', 'compiled' or"),
+        ({"cost": {"modes": ["graph"]}}, "cost.modes[0]: is 'graph': it must be one of 'eager', 'compiled', 'cuda"),
         ({"cost": {"devices": ["gpu"]}}, "cost.devices[0]: is 'gpu'"),
         ({"cost": {"devices": []}}, "cost.devices: is []"),
         ({"cost": {"devices": "cpu"}}, "cost.devices: is 'cpu': it must be a list"),
