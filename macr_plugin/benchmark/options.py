@@ -7,7 +7,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, Strict, TypeAdapter
 from pydantic_core import CoreSchema, core_schema
@@ -31,6 +31,9 @@ FORBID = {"extra": "forbid"}
 Bool = Annotated[bool, Strict()]
 Mapped = dict[str, Any]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+Mode = Literal["eager", "compiled", "cuda_graph", "optimized"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+MODES: tuple[str, ...] = get_args(Mode)
 
 
 def _size(value: Any) -> Any:
@@ -158,7 +161,7 @@ class Cost:
         "fp32",
     )
     modes: Annotated[
-        tuple[Literal["eager", "compiled", "cuda_graph", "optimized"], ...],
+        tuple[Mode, ...],
         AfterValidator(_not_empty),
         Field(description="how a pass runs"),
     ] = ("eager",)
