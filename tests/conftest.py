@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import sys
+import threading
 
 import pytest
 import torch
@@ -34,8 +35,10 @@ def restored_basicsr():
     modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "basicsr"]
     before = [(module, dict(vars(module))) for module in modules]
     methods, backends = dict(vars(BaseModel)), dict(FileClient._backends)
+    report_of_threads = threading.excepthook
     exchanges = {model: model._dequeue_and_enqueue for model in (RealESRNetModel, RealESRGANModel)}
     yield
+    threading.excepthook = report_of_threads
     for module, attributes in before:
         vars(module).update(attributes)
     for model, exchange in exchanges.items():

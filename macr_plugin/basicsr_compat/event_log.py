@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from macr_plugin.basicsr_compat.patching import Options, replace_everywhere
@@ -39,5 +41,16 @@ def mend_event_log() -> None:
 
         return WrittenAtOnce(log_dir=log_dir, purge_step=next_steps[0] if next_steps else None)
 
+    threading.excepthook = _without_writers(threading.excepthook)
     replace_everywhere(check_resume, noting_check_resume)
     replace_everywhere(init_tb_logger, mended_init_tb_logger)
+
+
+def _without_writers(report: Callable[[threading.ExceptHookArgs], Any]) -> Callable[[threading.ExceptHookArgs], None]:
+    """Leave an error of TensorBoard's writing thread to the training, which meets it when it logs the figure."""
+
+    def report_others(arguments: threading.ExceptHookArgs) -> None:
+        if type(arguments.thread).__name__ != "_AsyncWriterThread":
+            report(arguments)
+
+    return report_others
