@@ -14,6 +14,9 @@ from macr_plugin.basicsr_compat import signals
 def request_to_stop(monkeypatch):
     """Handlers of signals in this process, taken back afterwards."""
     before = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    # Tests that run in the background ignore some.
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
     monkeypatch.delenv("RANK", raising=False)
     stop = signals.StopRequest()
     stop.install()

@@ -8,6 +8,7 @@ interpreter.
 
 import json
 import os
+import signal
 import sys
 
 import basicsr.train  # noqa: F401
@@ -18,6 +19,9 @@ from macr_plugin import train
 
 def become_training(request):
     os.setsid()
+    # Tests that run in the background ignore them, and a training leaves alone what it was told to ignore.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.chdir(request["folder"])
     os.environ.update(request["environment"])
     output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
