@@ -13,7 +13,7 @@ from macr_plugin.archs.blocks import RGB_CHANNELS
 from macr_plugin.archs.macr_arch import BLOCKS, MACR
 from macr_plugin.errors import InputError
 
-__all__ = ["MACR", "MACRArch"]
+__all__ = ["MACR", "MACRArch", "is_macr", "read_options", "register_with_spandrel"]
 
 #: Weights that every MACR has, with the shape of each, less its channels.
 KERNELS = {
