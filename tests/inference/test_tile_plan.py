@@ -84,4 +84,5 @@ def test_errors_of_memory():
     assert is_out_of_memory(error.value)
     assert is_out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory"))
     assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
