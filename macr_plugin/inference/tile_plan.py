@@ -173,7 +173,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is used up, on a GPU or in main memory."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
-    # The last one is how oneDNN, torch's convolutions on a CPU, says that it got no memory for its own buffers.
-    messages = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
-    messages += ("could not create a primitive",)
+    # How oneDNN, which computes convolutions on a CPU, says that it got no memory for its own buffers.
+    onednn = "could not create a primitive"
+    messages = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", onednn)
     return isinstance(error, RuntimeError) and any(message in str(error) for message in messages)
