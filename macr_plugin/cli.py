@@ -341,16 +341,8 @@ def _add_deblur(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="OUT",
         help="folder of the results, or file name for one picture (default: deblurred)",
     )
-    parser.add_argument(
-        "--weights",
-        default="macr-small",
-        metavar="NAME|FILE|FOLDER",
-        help="shipped weights, a .pth or .safetensors file, or the folder of a training (default: %(default)s)",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:N or cpu (default: %(default)s)")
-    parser.add_argument(
-        "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="default: %(default)s"
-    )
+    _add_weights(parser)
+    _add_device(parser)
     parser.add_argument(
         "--tile",
         default="auto",
@@ -384,12 +376,7 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="write a trained network as ONNX or as a graph of torch.export",
         description="Write a trained network as a file that runs without this package, for pictures of every size.",
     )
-    parser.add_argument(
-        "--weights",
-        default="macr-small",
-        metavar="NAME|FILE|FOLDER",
-        help="shipped weights, a .pth or .safetensors file, or the folder of a training (default: %(default)s)",
-    )
+    _add_weights(parser)
     parser.add_argument("--format", default="onnx", choices=("onnx", "torch-export"), help="default: %(default)s")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="such as macr.onnx or macr.pt2")
     parser.set_defaults(run=_export)
@@ -412,16 +399,8 @@ def _add_app(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         description="Serve a page on this machine, and on no other, to drop a photo on: compare it before and after, "
         "and download the result in full size with its metadata.",
     )
-    parser.add_argument(
-        "--weights",
-        default="macr-small",
-        metavar="NAME|FILE|FOLDER",
-        help="shipped weights, a .pth or .safetensors file, or the folder of a training (default: %(default)s)",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:N or cpu (default: %(default)s)")
-    parser.add_argument(
-        "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="default: %(default)s"
-    )
+    _add_weights(parser)
+    _add_device(parser)
     parser.add_argument(
         "--tile",
         type=int,
@@ -442,6 +421,22 @@ def _app(arguments: argparse.Namespace) -> None:
     require_server()
     deblurrer = Deblurrer(arguments.weights, arguments.device, arguments.precision, arguments.tile)
     serve(deblurrer, arguments.port)
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights",
+        default="macr-small",
+        metavar="NAME|FILE|FOLDER",
+        help="shipped weights, a .pth or .safetensors file, or the folder of a training (default: %(default)s)",
+    )
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:N or cpu (default: %(default)s)")
+    parser.add_argument(
+        "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="default: %(default)s"
+    )
 
 
 def _report(written: bool, pictures: Path, lmdbs: str) -> None:

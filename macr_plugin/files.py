@@ -17,7 +17,7 @@ __all__ = [
     "FREE_DISK_SPACE",
     "FileLock",
     "file_identity",
-    "flush_folder",
+    "flush_to_disk",
     "unfinished_file",
     "walk_files",
     "whole_file",
@@ -49,7 +49,7 @@ def whole_file(path: Path, remedy: str, durable: bool = False) -> Iterator[Binar
                 os.fsync(file.fileno())
         unfinished.replace(path)
         if durable:
-            flush_folder(path.parent)
+            flush_to_disk(path.parent)
     # torch.save reports a full disk as a RuntimeError.
     except (OSError, RuntimeError) as error:
         _remove(unfinished)
@@ -70,9 +70,9 @@ def unfinished_file(path: Path) -> Path:
     return path.with_name(f".{path.name}.unfinished")
 
 
-def flush_folder(folder: Path) -> None:
-    """See that the names in a folder are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def flush_to_disk(path: Path) -> None:
+    """See that the content of a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from macr_plugin.benchmark.options import MODES
+
 SCRIPTS = Path(__file__).parent
 TESTS = SCRIPTS.parent / "tests"
 NETWORKS = ("MACR", "SRN", "DeepDeblur", "NAFNet-32", "NAFNet-64", "Restormer")
-MODES = ("eager", "compiled", "cuda_graph", "optimized")
 
 
 @dataclass(frozen=True)

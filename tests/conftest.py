@@ -3,6 +3,7 @@
 import sys
 import threading
 
+import chromium
 import pytest
 import torch
 from basicsr.models.base_model import BaseModel
@@ -47,3 +48,11 @@ def restored_basicsr():
         if vars(BaseModel)[name] is not method:
             setattr(BaseModel, name, method)
     FileClient._backends = backends
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A browser for all tests of a module."""
+    page = chromium.Page(tmp_path_factory.mktemp("profile"))
+    yield page
+    page.close()

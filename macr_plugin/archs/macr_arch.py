@@ -28,6 +28,8 @@ from macr_plugin.errors import InputError
 
 #: Names of the backbone's blocks. Saved files hold places in it: append only.
 BLOCKS = ("acrb", "resblock", "dcb", "rdb")
+#: How torch ends the key of what ``get_extra_state`` returns: an entry of a state dict that is no weight.
+EXTRA_STATE = "_extra_state"
 
 
 class MSRM(nn.Module):
@@ -223,7 +225,7 @@ class MACR(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # Files from before there was this entry fit as well.
-        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
+        state_dict.setdefault(f"{prefix}{EXTRA_STATE}", self.get_extra_state())
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, x: Tensor, all_scales: bool = False) -> Tensor | list[Tensor]:

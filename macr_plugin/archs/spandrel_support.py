@@ -10,7 +10,7 @@ from spandrel.util import get_seq_len
 from torch import Tensor
 
 from macr_plugin.archs.blocks import RGB_CHANNELS
-from macr_plugin.archs.macr_arch import BLOCKS, MACR
+from macr_plugin.archs.macr_arch import BLOCKS, EXTRA_STATE, MACR
 from macr_plugin.errors import InputError
 
 __all__ = ["MACR", "MACRArch", "is_macr", "read_options", "register_with_spandrel"]
@@ -24,7 +24,6 @@ KERNELS = {
     "upsample2.weight": (4, 4),
     "reconstruct.weight": (3, 3),
 }
-EXTRA_STATE = "_extra_state"
 
 
 class MACRArch(Architecture[MACR]):

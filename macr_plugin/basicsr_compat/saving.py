@@ -44,28 +44,22 @@ def mend_saving(checkpoints: Checkpoints) -> None:
 
     @master_only
     def save_network(self: Any, net: Any, net_label: str, current_iter: int, param_key: Any = "params") -> None:
-        nets = net if isinstance(net, list) else [net]
-        keys = param_key if isinstance(param_key, list) else [param_key]
-        path = Path(self.opt["path"]["models"], f"{net_label}_{'latest' if current_iter == -1 else current_iter}.pth")
-        bare = [self.get_bare_model(single) for single in nets]
-        checkpoints.refuse_nonfinite_weights(bare, str(path), REMEDY)
-        weights = {key: on_cpu(single) for key, single in zip(keys, bare, strict=True)}
-        checkpoints.save_atomically(weights, path)
+        path = network_file(self.opt, net_label, current_iter)
+        bare = {key: self.get_bare_model(single) for key, single in by_key(net, param_key).items()}
+        checkpoints.refuse_nonfinite_weights(bare.values(), str(path), REMEDY)
+        checkpoints.save_atomically({key: on_cpu(single) for key, single in bare.items()}, path)
 
     @master_only
     def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
         if current_iter == -1:
             return
         state = {
-            "epoch": epoch,
-            "iter": current_iter,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            **basic_state(self, epoch, current_iter),
             "order_of_processes": getattr(self, "order_of_processes", self.opt["world_size"]),
             "random": [checkpoints.random_states()],
             "best": plain_records(getattr(self, "best_metric_results", {})),
         }
-        checkpoints.save_atomically(state, Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
+        checkpoints.save_atomically(state, state_file(self.opt, current_iter))
 
     @functools.wraps(resume_training)
     def mended_resume_training(self: Any, resume_state: Options) -> None:
@@ -89,6 +83,32 @@ def mend_saving(checkpoints: Checkpoints) -> None:
     for function in (save_network, save_training_state):
         setattr(BaseModel, function.__name__, function)
     BaseModel.resume_training, BaseModel.validation = mended_resume_training, mended_validation
+
+
+def network_file(opt: Options, net_label: str, current_iter: int) -> Path:
+    """Where BasicSR keeps the weights of an iteration; -1 stands for ``latest``."""
+    return Path(opt["path"]["models"], f"{net_label}_{'latest' if current_iter == -1 else current_iter}.pth")
+
+
+def state_file(opt: Options, current_iter: int) -> Path:
+    """Where BasicSR keeps the training state of an iteration."""
+    return Path(opt["path"]["training_states"], f"{current_iter}.state")
+
+
+def by_key(net: Any, param_key: str | list[str]) -> dict[str, Any]:
+    """What BasicSR's ``save_network`` is given, one network and key or a list of each, as networks by key."""
+    nets, keys = (value if isinstance(value, list) else [value] for value in (net, param_key))
+    return dict(zip(keys, nets, strict=True))
+
+
+def basic_state(model: Any, epoch: int, current_iter: int) -> Options:
+    """What BasicSR itself puts into a training state."""
+    return {
+        "epoch": epoch,
+        "iter": current_iter,
+        "optimizers": [optimizer.state_dict() for optimizer in model.optimizers],
+        "schedulers": [scheduler.state_dict() for scheduler in model.schedulers],
+    }
 
 
 def on_cpu(network: Any) -> dict[str, Any]:

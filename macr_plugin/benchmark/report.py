@@ -196,7 +196,7 @@ def _render_markdown(results: Results, tables: list[Table], frames: list[Frame],
 def _render_page(results: Results, tables: list[Table], frames: list[Frame], out: Path) -> str:
     # Beside the code rather than through the package's resources: one folder holds the template and its parts.
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([Path(__file__).parent, Path(__file__).parents[1]]),
         autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -17,7 +17,6 @@ LMDBs of other programs have no ``storage.json`` and hold PNG files.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import struct
@@ -34,7 +33,7 @@ import numpy as np
 
 from macr_plugin.data.gopro import PNG_SIGNATURE, check_key, decode_picture, picture_key, read_bytes
 from macr_plugin.errors import DISK_ERRORS, DiskError, InputError
-from macr_plugin.files import FileLock
+from macr_plugin.files import FileLock, flush_to_disk
 
 Encoding = Literal["png", "uncompressed"]
 
@@ -194,7 +193,7 @@ def publish(partial: Sequence[Path], targets: Sequence[Path], staging: Path) -> 
             # Aside rather than deleted in place: a kill while deleting would leave half a data set.
             target.rename(staging / f"replaced {target.name}")
         source.rename(target)
-    _flush_file(targets[0].parent)
+    flush_to_disk(targets[0].parent)
 
 
 def flush(folder: Path) -> None:
@@ -204,7 +203,7 @@ def flush(folder: Path) -> None:
         folder: The folder.
     """
     for path in (folder, *folder.rglob("*")):
-        _flush_file(path)
+        flush_to_disk(path)
 
 
 def encode_png(picture: np.ndarray) -> bytes:
@@ -459,11 +458,3 @@ def _store(database: lmdb.Environment, key: str, source: Path | bytes, storage: 
         raise InputError(f"{name}: the key '{key}' comes twice; rename one of the pictures")
     height, width = picture.shape[:2]
     return meta_line(key, (height, width), storage.storage)
-
-
-def _flush_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -43,7 +43,13 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-PAGE = {"/": ("app.html", "text/html"), "/app.css": ("app.css", "text/css"), "/app.js": ("app.js", "text/javascript")}
+#: File and type of each address, relative to this module.
+PAGE = {
+    "/": ("app.html", "text/html"),
+    "/palette.css": ("../palette.css", "text/css"),
+    "/app.css": ("app.css", "text/css"),
+    "/app.js": ("app.js", "text/javascript"),
+}
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +199,7 @@ def create_app(photos: Photos) -> Starlette:
 
     async def page(request: Request) -> Response:
         file, media_type = PAGE[request.url.path]
-        return FileResponse(Path(__file__).with_name(file), media_type=media_type, headers=HEADERS)
+        return FileResponse(Path(__file__).parent / file, media_type=media_type, headers=HEADERS)
 
     async def add(request: Request) -> Response:
         # Other sites in the same browser can reach this machine too.

@@ -24,7 +24,7 @@ from macr_plugin.archs.macr_arch import ACRB, MACR, MSRM
 from macr_plugin.models.acceleration import best_acceleration
 from macr_plugin.models.cuda_graphs import SideStream, capture
 from macr_plugin.models.memory_layout import lay_out
-from macr_plugin.models.network_output import finest_first
+from macr_plugin.models.network_output import finest
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def optimize(
     tolerance = tolerance if tolerance is not None else TOLERANCES[_working_type(network, example)]
     tried = treatments_for(example.device) if treatments is None else treatments
     with torch.no_grad():
-        expected = _finest(network(example)).clone()
+        expected = finest(network(example)).clone()
         agreeing = [one for one in (_build(network, treatment) for treatment in tried) if one is not None]
         agreeing = [one for one in agreeing if _agrees(one, example, expected, tolerance)]
         if len(agreeing) > 1:
@@ -149,13 +149,13 @@ class OptimizedNetwork(nn.Module):
         if self.treatment.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         if not (self.treatment.cuda_graph and x.is_cuda) or torch.is_grad_enabled():
-            return _finest(self.network(x))
+            return finest(self.network(x))
         autocast = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
         kind = (x.shape, x.dtype, autocast)
         if kind not in self._captured:
             self._seen[kind] = self._seen.get(kind, 0) + 1
             if self._seen[kind] < CAPTURED_FROM:
-                return _finest(self.network(x))
+                return finest(self.network(x))
             if len(self._captured) == CAPTURED_SIZES:
                 self._captured.pop(next(iter(self._captured)))
             self._captured[kind] = _capture_pass(self.network, x)
@@ -170,12 +170,12 @@ def _capture_pass(network: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
     side, pictures = SideStream(x.device), x.clone()
     with side.current():
         for _ in range(2):
-            _finest(network(pictures))
+            finest(network(pictures))
     try:
-        output, replay = capture(lambda: _finest(network(pictures)), side)
+        output, replay = capture(lambda: finest(network(pictures)), side)
     except Exception as error:
         logger.warning("the pass is not captured (%s): it runs one operation at a time", error)
-        return lambda later: _finest(network(later))
+        return lambda later: finest(network(later))
 
     def restore(later: Tensor) -> Tensor:
         pictures.copy_(later)
@@ -319,7 +319,3 @@ def _seconds(network: OptimizedNetwork, example: Tensor) -> float:
             torch.cuda.synchronize(example.device)
         times.append(time.perf_counter() - start)
     return min(times)
-
-
-def _finest(output: Tensor | list[Tensor]) -> Tensor:
-    return output if isinstance(output, Tensor) else finest_first(output)[0]

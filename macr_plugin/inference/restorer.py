@@ -15,7 +15,7 @@ from macr_plugin.archs.padding import crop_to_size, pad_to_multiple
 from macr_plugin.archs.tiling import Tile, restore_in_tiles
 from macr_plugin.errors import InputError
 from macr_plugin.models.acceleration import allow_tf32
-from macr_plugin.models.network_output import finest_first
+from macr_plugin.models.network_output import finest
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -49,14 +49,13 @@ class Restorer(nn.Module):
 
     def _restore(self, x: Tensor) -> Tensor:
         padded = pad_to_multiple(x, self.size_multiple)
-        output = self.network(padded)
-        finest = output if isinstance(output, Tensor) else finest_first(output)[0]
-        if finest.shape != padded.shape:
+        restored = finest(self.network(padded))
+        if restored.shape != padded.shape:
             raise InputError(
-                f"{type(self.network).__name__} returns {describe_shape(finest)} for {describe_shape(padded)}: "
+                f"{type(self.network).__name__} returns {describe_shape(restored)} for {describe_shape(padded)}: "
                 "a network that deblurs returns the size that it gets"
             )
-        return crop_to_size(finest, (x.shape[-2], x.shape[-1]))
+        return crop_to_size(restored, (x.shape[-2], x.shape[-1]))
 
 
 def describe_shape(pictures: Tensor) -> str:

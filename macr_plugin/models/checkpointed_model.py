@@ -13,6 +13,7 @@ from basicsr.utils.dist_util import master_only
 from torch import nn
 
 from macr_plugin.basicsr_compat.program import is_training_program
+from macr_plugin.basicsr_compat.saving import basic_state, by_key, network_file, state_file
 from macr_plugin.models.checkpoints import (
     BEST_KEY,
     CheckpointWriter,
@@ -232,11 +233,8 @@ class CheckpointedModel(SRModel):
             current_iter: Iteration; -1 stands for ``latest``.
             param_key: Key of each network's weights in the file.
         """
-        nets = net if isinstance(net, list) else [net]
-        param_keys = param_key if isinstance(param_key, list) else [param_key]
-        name = f"{net_label}_{'latest' if current_iter == -1 else current_iter}.pth"
-        content = self._content(net_label, dict(zip(param_keys, nets, strict=True)))
-        self.writer.save(content, Path(self.opt["path"]["models"], name))
+        content = self._content(net_label, by_key(net, param_key))
+        self.writer.save(content, network_file(self.opt, net_label, current_iter))
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
@@ -249,13 +247,10 @@ class CheckpointedModel(SRModel):
         if current_iter == -1:
             return
         state = {
-            "epoch": epoch,
-            "iter": current_iter,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            **basic_state(self, epoch, current_iter),
             "loss_scale": self.training_step.scaler.state_dict(),
             "order_of_processes": self.order_of_processes,
             "random": self.random_states,
             "best": getattr(self, "best_metric_results", {}),
         }
-        self.writer.save(state, Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
+        self.writer.save(state, state_file(self.opt, current_iter))

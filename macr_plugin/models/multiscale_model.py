@@ -32,7 +32,7 @@ from macr_plugin.models.acceleration import (
 from macr_plugin.models.checkpointed_model import CheckpointedModel
 from macr_plugin.models.divergence import STOP, DivergenceWatch
 from macr_plugin.models.memory_layout import lay_out
-from macr_plugin.models.network_output import count_scales, finest_first, restore_pyramid
+from macr_plugin.models.network_output import count_scales, finest, restore_pyramid
 from macr_plugin.models.training_step import TrainingStep, fused_update
 from macr_plugin.models.validation import Measurement, Validator, share_buffers
 from macr_plugin.models.validation_curve import ValidationCurve
@@ -294,7 +294,7 @@ class MultiScaleDeblurModel(CheckpointedModel):
         net.eval()
         with torch.no_grad(), self.acceleration.autocast(self.device):
             output = net(self.lq)
-        self.output = at_least_float32(output if isinstance(output, Tensor) else finest_first(output)[0])
+        self.output = at_least_float32(finest(output))
         net.train(was_training)
 
     @cached_property

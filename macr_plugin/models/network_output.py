@@ -36,6 +36,11 @@ def finest_first(pyramid: Iterable[Tensor]) -> list[Tensor]:
     return sorted(pyramid, key=lambda picture: picture.shape[-2] * picture.shape[-1], reverse=True)
 
 
+def finest(output: Tensor | Iterable[Tensor]) -> Tensor:
+    """The picture of full size in what a network returns, be it that alone or a pyramid."""
+    return output if isinstance(output, Tensor) else finest_first(output)[0]
+
+
 def count_scales(
     net: nn.Module, name: str, training: bool, device: torch.device, crop_size: int | None = None
 ) -> int | None:

@@ -31,13 +31,6 @@ def report(tmp_path_factory):
     return results, folder, write_report(results, folder)
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    page = chromium.Page(tmp_path_factory.mktemp("profile"))
-    yield page
-    page.close()
-
-
 @pytest.fixture
 def page(browser, report):
     """The page, freshly opened; whatever was done with it, it reported no error."""

@@ -52,13 +52,6 @@ def server(weights, tmp_path_factory):
     assert not list(temporary.glob("macr_app_*"))
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    page = chromium.Page(tmp_path_factory.mktemp("profile"))
-    yield page
-    page.close()
-
-
 @pytest.fixture
 def page(browser, server):
     """The page, freshly opened; it asked for nothing from elsewhere and reported no error."""
