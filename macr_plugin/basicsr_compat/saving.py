@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,13 +64,7 @@ def mend_saving(checkpoints: Checkpoints) -> None:
     @functools.wraps(resume_training)
     def mended_resume_training(self: Any, resume_state: Options) -> None:
         resume_training(self, resume_state)
-        self.order_of_processes = resume_state.get("order_of_processes", self.opt["world_size"])
-        if resume_state.get("best"):
-            self.best_metric_results = resume_state["best"]
-        states = resume_state.get("random", ())
-        # Another number of processes draws in another way.
-        if len(states) == self.opt["world_size"]:
-            checkpoints.restore_random_states(states[self.opt["rank"]])
+        restore_progress(self, resume_state, checkpoints.restore_random_states)
 
     @functools.wraps(validation)
     def mended_validation(self: Any, dataloader: Any, current_iter: Any, *args: Any, **kwargs: Any) -> None:
@@ -109,6 +103,23 @@ def basic_state(model: Any, epoch: int, current_iter: int) -> Options:
         "optimizers": [optimizer.state_dict() for optimizer in model.optimizers],
         "schedulers": [scheduler.state_dict() for scheduler in model.schedulers],
     }
+
+
+def restore_progress(model: Any, state: Options, restore_random_states: Callable[[Any], None]) -> None:
+    """Give a model back the order of its samples, its best figures and its random numbers.
+
+    Args:
+        model: Goes on from the state.
+        state: A training state; one of BasicSR's own has none of them.
+        restore_random_states: Puts the random generators of this process where they stood.
+    """
+    model.order_of_processes = state.get("order_of_processes", model.opt["world_size"])
+    if state.get("best"):
+        model.best_metric_results = state["best"]
+    states = state.get("random", ())
+    # Another number of processes draws in another way.
+    if len(states) == model.opt["world_size"]:
+        restore_random_states(states[model.opt["rank"]])
 
 
 def on_cpu(network: Any) -> dict[str, Any]:

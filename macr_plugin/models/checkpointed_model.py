@@ -13,7 +13,7 @@ from basicsr.utils.dist_util import master_only
 from torch import nn
 
 from macr_plugin.basicsr_compat.program import is_training_program
-from macr_plugin.basicsr_compat.saving import basic_state, by_key, network_file, state_file
+from macr_plugin.basicsr_compat.saving import basic_state, by_key, network_file, restore_progress, state_file
 from macr_plugin.models.checkpoints import (
     BEST_KEY,
     CheckpointWriter,
@@ -86,11 +86,7 @@ class CheckpointedModel(SRModel):
             super().resume_training(resume_state)
         if resume_state.get("loss_scale"):
             self.training_step.scaler.load_state_dict(resume_state["loss_scale"])
-        self.order_of_processes = resume_state.get("order_of_processes", self.opt["world_size"])
-        self.best_metric_results = resume_state.get("best", {})
-        states = resume_state.get("random", ())
-        if len(states) == self.opt["world_size"]:
-            restore_random_states(states[self.opt["rank"]])
+        restore_progress(self, resume_state, restore_random_states)
 
     def _initialize_best_metric_results(self, dataset_name: str) -> None:
         """Start the record of a data set; BasicSR forgets at a resume what was best before it."""
