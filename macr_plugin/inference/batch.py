@@ -108,7 +108,9 @@ def deblur_files(inputs: Sequence[str], out: Path | None = None, settings: Setti
     folder = out or DEFAULT_OUT
     is_folder = not jobs or jobs[0].target != out
     record = Record(folder, _result_settings(settings), rank) if is_folder else None
-    pending = [job for job in jobs[rank::processes] if _is_pending(job, record, settings.overwrite, summary)]
+    # Videos, which take longest, first: no process gets all of them.
+    share = sorted(jobs, key=lambda job: not is_video(job.source))[rank::processes]
+    pending = [job for job in share if _is_pending(job, record, settings.overwrite, summary)]
     if pending:
         deblurrer = _deblurrer(settings, processes)
         pictures = [job for job in pending if not is_video(job.source)]

@@ -1,7 +1,8 @@
 """Deblurs videos: what is not picture, such as sound, subtitles and time stamps, is carried over as it is.
 
-Reading and writing go through PyAV (extra ``video``), whose wheel carries FFmpeg. ``mmcv.VideoReader`` gives frames
-alone: neither their time stamps, nor the rotation that a telephone notes, nor sound.
+Reading and writing go through PyAV (extra ``video``), whose wheel carries FFmpeg. ``mmcv.VideoReader`` ends at a
+damaged frame as it does at the last one, so that the rest would be lost without a word; it turns the pixels of what a
+telephone filmed upright and drops the note of it, and gives no lengths of frames, no sound and no subtitles.
 """
 
 from __future__ import annotations

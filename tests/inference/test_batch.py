@@ -1,6 +1,7 @@
 """The command as its users run it; what it writes is read back with OpenCV."""
 
 import io
+import json
 import os
 import pickle
 import shutil
@@ -11,8 +12,10 @@ import time
 from pathlib import Path
 
 import cv2
+import mmcv
 import numpy as np
 import pytest
+import skimage.data
 import torch
 
 from macr_plugin import Deblurrer
@@ -152,16 +155,21 @@ def test_an_output_folder_inside_the_input_folder_is_no_input(weights, photo, ca
     assert files("in") == ["a.png", "out/.macr_deblur.jsonl", "out/a.png"]
 
 
-def test_videos_among_pictures(weights, photo, capsys):
+def write_film(path, frames=5):
     av = pytest.importorskip("av")
-    write("in/a.png", photo)
-    with av.open("in/film.mp4", "w") as container:
+    astronaut = skimage.data.astronaut()[:64, :80]
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.height, stream.width, stream.pix_fmt = 64, 80, "yuv420p"
-        for number in range(5):
-            frame = av.VideoFrame.from_ndarray(np.roll(photo[:64, :80], number, axis=1).copy(), format="rgb24")
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.roll(astronaut, number, axis=1).copy(), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def test_videos_among_pictures(weights, photo, capsys):
+    write("in/a.png", photo)
+    write_film("in/film.mp4")
     Path("in/broken.mkv").write_bytes(b"no video")
     assert deblur(weights, "in", "-o", "out", "--format", "jpg") == 1
     said = capsys.readouterr().out
@@ -277,6 +285,9 @@ def test_a_run_that_was_killed_goes_on(weights, photo):
 def test_processes_of_torchrun_share_the_files(weights, photo):
     for number in range(5):
         write(f"in/{number}.png", photo)
+    # By name both come to the first process, were the files dealt out as they lie.
+    for name in ("in/0a.mp4", "in/1a.mp4"):
+        write_film(name)
     Path("in/bad.png").write_bytes(b"x")
     torchrun = [
         sys.executable,
@@ -284,19 +295,26 @@ def test_processes_of_torchrun_share_the_files(weights, photo):
         "ignore",
         "-m",
         "torch.distributed.run",
+        "--standalone",
         "--nproc_per_node=2",
-        "--master_port=29713",
     ]
     command = [*torchrun, *PROGRAM[3:], "in", "-o", "out", "--weights", weights, "--device", "cpu"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 1
-    assert result.stdout.count("5 done, 0 skipped, 1 failed") == 1
+    assert result.stdout.count("7 done, 0 skipped, 1 failed") == 1
     assert result.stdout.count("failed: in/bad.png") == 1
-    assert files("out") == [".macr_deblur.1.jsonl", ".macr_deblur.jsonl", *(f"{number}.png" for number in range(5))]
-    lines = [len(Path("out", name).read_text().split()) for name in files("out")[:2]]
-    assert min(lines) > 0
+    results = ["0.png", "0a.mp4", "1.png", "1a.mp4", "2.png", "3.png", "4.png"]
+    assert files("out") == [".macr_deblur.1.jsonl", ".macr_deblur.jsonl", *results]
+    shares = [
+        [Path(json.loads(line)["target"]).suffix for line in Path("out", name).read_text().splitlines() if line]
+        for name in files("out")[:2]
+    ]
+    assert [share.count(".mp4") for share in shares] == [1, 1]
+    assert sorted(share.count(".png") for share in shares) == [2, 3]
+    for name in ("0a.mp4", "1a.mp4"):
+        assert len(list(mmcv.VideoReader(f"out/{name}"))) == 5
     Path("in/bad.png").unlink()
     alone = subprocess.run(
         [*PROGRAM, "in", "-o", "out", "--weights", weights], capture_output=True, text=True, check=True
     )
-    assert "0 done, 5 skipped, 0 failed" in alone.stdout
+    assert "0 done, 7 skipped, 0 failed" in alone.stdout

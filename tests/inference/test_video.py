@@ -3,11 +3,15 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from fractions import Fraction
 
+import mmcv
 import numpy as np
 import pytest
 
+from macr_plugin import Deblurrer
+from macr_plugin.cli import main
 from macr_plugin.errors import InputError
 from macr_plugin.inference.video import deblur_video
 
@@ -26,6 +30,7 @@ def picture(number, height, width):
 
 def write_video(path, stamps, size=(48, 64), sound=None, matrix=None, subtitles=(), codec="libx264", fmt="yuv420p"):
     """Frames at ``stamps`` in milliseconds, sound in seconds, subtitles as (start, text) in milliseconds."""
+    path.parent.mkdir(exist_ok=True)
     with av.open(str(path), "w") as file:
         video = file.add_stream(codec, rate=25)
         video.height, video.width = size
@@ -70,6 +75,10 @@ def packets(path, kind):
 def frames(path):
     with av.open(str(path)) as file:
         return [(frame.time, frame.to_ndarray(format="rgb24")) for frame in file.decode(video=0)]
+
+
+def lightness(pixels):
+    return pixels @ np.array([0.299, 0.587, 0.114])
 
 
 def duration(path):
@@ -221,6 +230,21 @@ def test_a_run_that_was_killed_starts_over_and_says_so(tmp_path):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
 
 
+def test_a_damaged_frame_ends_mmcv_s_reader_without_a_word_and_ours_with_its_number(tmp_path):
+    """Why videos are not read through ``mmcv.VideoReader``: frames after the first damaged one would be lost."""
+    source = write_video(tmp_path / "a.mkv", EVEN, codec="mjpeg", fmt="yuvj420p")
+    with av.open(str(source)) as file:
+        damaged = [packet for packet in file.demux(video=0) if packet.size][50]
+        place, size = damaged.pos, damaged.size
+    data = source.read_bytes()
+    start = data.index(bytes(damaged), place)
+    source.write_bytes(data[:start] + bytes(size) + data[start + size :])
+    assert len(list(mmcv.VideoReader(str(source)))) == 50
+    with pytest.raises(InputError, match=r"a.mkv: frame 51 cannot be decoded .*: mend or convert the file first"):
+        deblur_video(source, tmp_path / "b.mkv", same)
+    assert [one.name for one in tmp_path.iterdir()] == ["a.mkv"]
+
+
 def test_videos_that_cannot_be_read(tmp_path):
     source = write_video(tmp_path / "whole.mkv", EVEN, sound=4)
     data = source.read_bytes()
@@ -269,3 +293,83 @@ def test_a_missing_package_is_named_with_the_command(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install av"):
         deblur_video(tmp_path / "a.mp4", tmp_path / "b.mp4", same)
+
+
+#: Half of the frames are shown for 30 ms and half for 70.
+UNEVEN = [100 * (number // 2) + 30 * (number % 2) for number in range(100)]
+
+
+def check_hundred_frames(source, target):
+    before, after = frames(source), frames(target)
+    assert len(before) == len(after) == 100
+    assert [time for time, _ in after] == pytest.approx([time for time, _ in before], abs=1e-4)
+    assert abs(duration(target) - duration(source)) < 0.04
+    for kind in ("audio", "subtitle"):
+        assert packets(target, kind) == packets(source, kind)
+    with av.open(str(target)) as file:
+        matrix = next(iter(next(file.decode(video=0)).side_data))
+        assert struct.unpack("=9i", bytes(matrix)) == QUARTER_TURN
+    # Another reader, which turns the frames upright.
+    reader = mmcv.VideoReader(str(target))
+    assert [frame.shape for frame in reader] == [(64, 48, 3)] * 100
+    assert (reader.frame_cnt, reader.resolution) == (100, (48, 64))
+
+
+def write_hundred_frames(path):
+    return write_video(path, UNEVEN, sound=5, subtitles=[(0, "one"), (1000, "two")], matrix=QUARTER_TURN)
+
+
+def test_macr_deblur_with_a_hundred_uneven_frames(tmp_path, weights, capsys):
+    source, target = write_hundred_frames(tmp_path / "a.mp4"), tmp_path / "out.mp4"
+    assert main(["deblur", str(source), "-o", str(target), "--weights", str(weights), "--device", "cpu"]) == 0
+    assert "1 done, 0 skipped, 0 failed" in capsys.readouterr().out
+    check_hundred_frames(source, target)
+    deblurrer = Deblurrer(weights, "cpu", "fp32")
+    blurred, restored = frames(source), frames(target)
+    # 4:2:0 halves the resolution of colour, so that lightness alone comes back as the network made it.
+    for number in (0, 51, 98):
+        expected = [lightness(deblurrer.restore(blurred[near][1])) for near in (number - 1, number, number + 1)]
+        off = [np.abs(one - lightness(restored[number][1])).mean() for one in expected]
+        assert off[1] < np.abs(expected[1] - lightness(blurred[number][1])).mean() / 2
+        assert off[1] == min(off)
+
+
+def test_macr_deblur_names_the_frame_that_fails_and_does_the_other_files(tmp_path, weights, capsys, monkeypatch):
+    write_video(tmp_path / "in.mp4", EVEN[:20])
+    write_video(tmp_path / "small.mp4", EVEN[:2], size=(32, 32))
+    restore, calls = Deblurrer.restore, []
+
+    def fails_once(self, image, progress=None):
+        calls.append(image)
+        if len(calls) == 17:
+            raise RuntimeError("the network broke")
+        return restore(self, image, progress)
+
+    monkeypatch.setattr(Deblurrer, "restore", fails_once)
+    arguments = [str(tmp_path / "in.mp4"), str(tmp_path / "small.mp4"), "-o", str(tmp_path / "out")]
+    assert main(["deblur", *arguments, "--weights", str(weights), "--device", "cpu"]) == 1
+    said = capsys.readouterr().out
+    assert "1 done, 0 skipped, 1 failed" in said
+    assert "in.mp4: frame 17 could not be restored: the network broke" in said
+    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == [".macr_deblur.jsonl", "small.mp4"]
+
+
+@pytest.mark.slow
+def test_a_killed_macr_deblur_skips_what_is_whole_and_starts_the_other_video_over(tmp_path, weights):
+    write_video(tmp_path / "in" / "a.mp4", EVEN[:3])
+    source, out = write_hundred_frames(tmp_path / "in" / "b.mp4"), tmp_path / "out"
+    command = [sys.executable, "-W", "ignore", "-m", "macr_plugin.cli", "deblur", tmp_path / "in", "-o", out]
+    command += ["--weights", weights, "--device", "cpu", "--ensemble"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not (out / ".b.mp4.unfinished").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (out / "b.mp4").exists()
+    written = (out / "a.mp4").stat().st_mtime_ns
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "1 done, 1 skipped, 0 failed" in result.stdout
+    assert "b.mp4: a run that was killed had begun it: started over" in result.stderr
+    assert (out / "a.mp4").stat().st_mtime_ns == written
+    check_hundred_frames(source, out / "b.mp4")
