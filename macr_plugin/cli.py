@@ -104,8 +104,8 @@ def _add_data_set(
 
 
 def _prepare_gopro(arguments: argparse.Namespace) -> None:
-    from macr_plugin.data.crops import CropGrid
-    from macr_plugin.data.prepare import prepare_gopro
+    from macr_plugin.data.preparation.prepare import prepare_gopro
+    from macr_plugin.data.storage.crop_grid import CropGrid
 
     given = {"size": arguments.crop_size, "step": arguments.crop_step}
     given = {name: value for name, value in given.items() if value is not None}
@@ -121,13 +121,13 @@ def _prepare_gopro(arguments: argparse.Namespace) -> None:
 
 
 def _prepare_hide(arguments: argparse.Namespace) -> None:
-    from macr_plugin.data.prepare import prepare_hide
+    from macr_plugin.data.preparation.prepare import prepare_hide
 
     prepare_hide(arguments.root, arguments.out, arguments.workers, arguments.force)
 
 
 def _prepare_realblur(arguments: argparse.Namespace) -> None:
-    from macr_plugin.data.prepare import prepare_realblur
+    from macr_plugin.data.preparation.prepare import prepare_realblur
 
     prepare_realblur(arguments.root, arguments.out, arguments.subset, arguments.workers, arguments.force)
 

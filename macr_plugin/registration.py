@@ -19,9 +19,9 @@ def register_all() -> None:
     from macr_plugin.archs.spandrel_arch import SpandrelNet
     from macr_plugin.archs.srn_arch import SRNDeblurNet
     from macr_plugin.archs.sun_arch import SunMotionNet
-    from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
-    from macr_plugin.data.linear_motion_patch_dataset import LinearMotionPatchDataset
-    from macr_plugin.data.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
+    from macr_plugin.data.datasets.deblur_pair_dataset import DeblurPairDataset
+    from macr_plugin.data.datasets.linear_motion_patch_dataset import LinearMotionPatchDataset
+    from macr_plugin.data.datasets.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
     from macr_plugin.losses.fourier_loss import MACRFourierLoss
     from macr_plugin.losses.motion_loss import MotionCrossEntropyLoss
     from macr_plugin.losses.structural_loss import MACRLoss, MACRMSSSIMLoss, MACRSSIMLoss

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from macr_plugin.basicsr_compat.failed_starts import no_folders_of_failed_starts
 from macr_plugin.errors import one_line_errors
-from macr_plugin.own_files import import_files, take_imports
 from macr_plugin.training_program import mend_this_program
+from macr_plugin.user_modules import import_files, take_imports
 
 
 def main() -> None:

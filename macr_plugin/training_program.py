@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from macr_plugin.basicsr_compat import mend_training_program
 from macr_plugin.basicsr_compat.failed_starts import end_in_one_line
 from macr_plugin.basicsr_compat.program import is_basicsr_program, main_module_name
-from macr_plugin.data.drawn_index import DrawnIndex
-from macr_plugin.data.lmdb_environments import lmdb_environments
+from macr_plugin.data.datasets.drawn_index import DrawnIndex
+from macr_plugin.data.storage.lmdb_environments import lmdb_environments
 from macr_plugin.errors import InputError, one_line_errors
 from macr_plugin.options.check import check_option_file
 from macr_plugin.options.file import read_options

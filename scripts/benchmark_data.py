@@ -42,13 +42,15 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
 from macr_plugin.basicsr_compat.lmdb_backend import mend_lmdb_environments
-from macr_plugin.data import readers
-from macr_plugin.data.crops import CropGrid
-from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
-from macr_plugin.data.drawn_index import DrawnIndex
-from macr_plugin.data.gopro import find_pairs, read_picture
-from macr_plugin.data.lmdb import Storage, encode_png, write_image_lmdb
-from macr_plugin.data.lmdb_environments import lmdb_environments
+from macr_plugin.data.datasets.deblur_pair_dataset import DeblurPairDataset
+from macr_plugin.data.datasets.drawn_index import DrawnIndex
+from macr_plugin.data.picture_files import encode_png, read_picture
+from macr_plugin.data.preparation.gopro import find_pairs
+from macr_plugin.data.storage import readers
+from macr_plugin.data.storage.crop_grid import CropGrid
+from macr_plugin.data.storage.lmdb_environments import lmdb_environments
+from macr_plugin.data.storage.lmdb_format import Storage
+from macr_plugin.data.storage.lmdb_writer import write_image_lmdb
 from macr_plugin.data.synthesis.demo import PHOTO_FOLDER, SCENES
 from macr_plugin.errors import InputError, one_line_errors
 

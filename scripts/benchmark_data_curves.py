@@ -25,9 +25,11 @@ from benchmark_data import check_plot, describe_machine
 from curves import Curve, draw_curves
 from tqdm import tqdm
 
-from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
-from macr_plugin.data.lmdb import Storage, encode_png, write_image_lmdb
-from macr_plugin.data.prepare import prepare_gopro
+from macr_plugin.data.datasets.deblur_pair_dataset import DeblurPairDataset
+from macr_plugin.data.picture_files import encode_png
+from macr_plugin.data.preparation.prepare import prepare_gopro
+from macr_plugin.data.storage.lmdb_format import Storage
+from macr_plugin.data.storage.lmdb_writer import write_image_lmdb
 from macr_plugin.errors import one_line_errors
 
 NOISE = 0.7

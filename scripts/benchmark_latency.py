@@ -27,15 +27,15 @@ from benchmark_data import check_plot, describe_machine, status_kibibytes
 from curves import Curve, draw_curves
 from tqdm import tqdm
 
-from macr_plugin.benchmark.cost import count_macs, count_parameters, measure_latencies
-from macr_plugin.benchmark.networks import build_restorer
+from macr_plugin.benchmark.measuring.cost import count_macs, count_parameters, measure_latencies
+from macr_plugin.benchmark.measuring.networks import build_restorer
 from macr_plugin.benchmark.options import MODES, PRECISIONS, Cost, Entry
 from macr_plugin.benchmark.results import Latency
 from macr_plugin.errors import InputError, one_line_errors
 from macr_plugin.inference.restorer import DTYPES, Restorer, device_name, find_device
 from macr_plugin.models.acceleration import best_acceleration
 from macr_plugin.models.memory_layout import lay_out
-from macr_plugin.own_files import import_files
+from macr_plugin.user_modules import import_files
 
 NAFNET = {
     "type": "SpandrelNet",

@@ -25,8 +25,8 @@ from benchmark_data import check_plot, describe_machine
 from curves import Curve, draw_curves
 from tqdm import tqdm
 
-from macr_plugin.benchmark.cost import one_sentence
-from macr_plugin.benchmark.operations import count_operations
+from macr_plugin.benchmark.measuring.cost import one_sentence
+from macr_plugin.benchmark.measuring.operations import count_operations
 from macr_plugin.errors import one_line_errors
 from macr_plugin.inference.restorer import find_device
 from macr_plugin.models.multiscale_model import MultiScaleDeblurModel

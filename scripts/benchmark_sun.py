@@ -34,9 +34,9 @@ from macr_plugin.archs.motion_field import (
     motion_distance,
 )
 from macr_plugin.archs.sun_arch import SunMotionNet
-from macr_plugin.benchmark.networks import load_weights
+from macr_plugin.benchmark.measuring.networks import load_weights
 from macr_plugin.data.synthesis.demo import PHOTO_FOLDER, SCENES
-from macr_plugin.data.synthesis.photos import list_photos, read_photo
+from macr_plugin.data.synthesis.source_photos import list_photos, read_photo
 from macr_plugin.errors import one_line_errors
 from macr_plugin.metrics.psnr_ssim import psnr
 

@@ -14,12 +14,12 @@ import cv2
 import torch
 from torch.utils.data import default_collate
 
-from macr_plugin.data import synthetic_motion_blur_dataset
-from macr_plugin.data.drawn_index import DrawnIndex
-from macr_plugin.data.synthesis import photos
+from macr_plugin.data.datasets import synthetic_motion_blur_dataset
+from macr_plugin.data.datasets.drawn_index import DrawnIndex
+from macr_plugin.data.datasets.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
+from macr_plugin.data.synthesis import source_photos as photos
 from macr_plugin.data.synthesis.blur_model import BlurModel
-from macr_plugin.data.synthesis.device_rendering import with_rendered_blur
-from macr_plugin.data.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
+from macr_plugin.data.synthesis.torch_rendering import with_rendered_blur
 from macr_plugin.errors import one_line_errors
 
 STEPS = (

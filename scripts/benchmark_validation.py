@@ -36,8 +36,8 @@ from benchmark_data import check_plot, describe_machine, write_frames
 from tqdm import tqdm
 
 from macr_plugin.basicsr_compat.lmdb_backend import mend_lmdb_environments
-from macr_plugin.data.lmdb import DATA_FILE, read_storage
-from macr_plugin.data.lmdb_environments import lmdb_environments
+from macr_plugin.data.storage.lmdb_environments import lmdb_environments
+from macr_plugin.data.storage.lmdb_format import DATA_FILE, read_storage
 from macr_plugin.errors import InputError, one_line_errors
 from macr_plugin.metrics.psnr_ssim import psnr, ssim_3d, ssim_per_channel
 

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 
 from macr_plugin.cli import DEMO_FOLDER
-from macr_plugin.data.gopro import ImagePair, find_pairs, read_pair
-from macr_plugin.errors import InputError, one_line_errors
-from macr_plugin.files import FREE_DISK_SPACE, whole_file
+from macr_plugin.data.pairs import ImagePair, read_pair
+from macr_plugin.data.preparation.gopro import find_pairs
+from macr_plugin.errors import FREE_DISK_SPACE, InputError, one_line_errors
+from macr_plugin.filesystem.atomic import atomic_write
 from macr_plugin.inference.deblurrer import Deblurrer
 from macr_plugin.metrics.psnr_ssim import psnr
 from macr_plugin.visualization import Picture, detail_box, side_by_side, stack, with_inset
@@ -61,7 +62,7 @@ def main() -> None:
     restorers = load(arguments.weights, arguments.shipped)
     rows = [show(pair, restorers) for pair in chosen(find_pairs(arguments.pairs), arguments.frames)]
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if arguments.out.suffix == ".jpg" else []
-    with whole_file(arguments.out, FREE_DISK_SPACE) as file:
+    with atomic_write(arguments.out, FREE_DISK_SPACE) as file:
         file.write(cv2.imencode(arguments.out.suffix, stack(rows), options)[1].tobytes())
     print(f"Written: {arguments.out}")
 

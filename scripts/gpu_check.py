@@ -26,8 +26,8 @@ from typing import Any, Literal, TextIO
 
 from gpu_stages import Stage, stages_of
 
-from macr_plugin.errors import InputError, one_line_errors
-from macr_plugin.files import FREE_DISK_SPACE, whole_file
+from macr_plugin.errors import FREE_DISK_SPACE, InputError, one_line_errors
+from macr_plugin.filesystem.atomic import atomic_write
 
 #: Seconds that a stage may take.
 LIMIT = 540
@@ -111,7 +111,7 @@ def read_outcome(stage: Stage, out: Path) -> Outcome:
 
 
 def write_json(path: Path, content: Any) -> None:
-    with whole_file(path, FREE_DISK_SPACE) as file:
+    with atomic_write(path, FREE_DISK_SPACE) as file:
         file.write((json.dumps(content, indent=2, default=str) + "\n").encode())
 
 
@@ -147,7 +147,7 @@ def write_report(stages: Sequence[Stage], outcomes: Sequence[Outcome], out: Path
         lines += ["", f"### {stage.title}", "", body]
         if (folder / "plot.png").is_file():
             lines += ["", f"![{stage.title}]({stage.name}/plot.png)"]
-    with whole_file(out / "report.md", FREE_DISK_SPACE) as file:
+    with atomic_write(out / "report.md", FREE_DISK_SPACE) as file:
         file.write(("\n".join(lines) + "\n").encode())
     stages_json = [{"title": stage.title, **asdict(outcome)} for stage, outcome in zip(stages, outcomes, strict=True)]
     write_json(out / "report.json", {"machine": machine, "stages": stages_json, "figures": figures})

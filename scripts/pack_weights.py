@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from macr_plugin.errors import InputError, one_line_errors
-from macr_plugin.files import FREE_DISK_SPACE, whole_file
+from macr_plugin.errors import FREE_DISK_SPACE, InputError, one_line_errors
+from macr_plugin.filesystem.atomic import atomic_write
 from macr_plugin.options.file import read_yaml
 from macr_plugin.weights.checkpoint import read_checkpoint
 
@@ -49,7 +49,7 @@ def pack(checkpoint: Path, options: Path, card: Path, out: Path) -> str:
         for name, value in read_checkpoint(checkpoint).state.items()
     }
     content = save(state, {key: json.dumps(value) for key, value in about.items()})
-    with whole_file(out, FREE_DISK_SPACE) as file:
+    with atomic_write(out, FREE_DISK_SPACE) as file:
         file.write(content)
     return hashlib.sha256(content).hexdigest()
 

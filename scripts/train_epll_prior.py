@@ -17,7 +17,7 @@ from sklearn.mixture import GaussianMixture
 
 from macr_plugin.archs.patch_prior import SHIPPED_MIXTURE
 from macr_plugin.data.synthesis.demo import PHOTO_FOLDER
-from macr_plugin.data.synthesis.photos import read_photo
+from macr_plugin.data.synthesis.source_photos import read_photo
 from macr_plugin.errors import one_line_errors
 
 PHOTOS = (

@@ -8,7 +8,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "macr_plugin"
 #: Modules that any room may import, and that import no room.
-SMALL = {"__init__", "errors", "files", "visualization", "line_chart", "own_files"}
+SMALL = {"__init__", "errors", "filesystem", "visualization", "line_chart", "user_modules"}
 
 
 def rooms_imported():
@@ -49,4 +49,4 @@ def test_small_modules_import_no_room():
 
 
 def test_the_mends_of_basicsr_know_no_room():
-    assert {other for room, other in rooms_imported() if room == "basicsr_compat"} <= {"errors", "files"}
+    assert {other for room, other in rooms_imported() if room == "basicsr_compat"} <= {"errors", "filesystem"}

@@ -109,7 +109,7 @@ print(MODEL_REGISTRY.get("MultiScaleDeblurModel") is MultiScaleDeblurModel)
     assert output.strip().endswith("True")
 
 
-@pytest.mark.parametrize("module", ["macr_plugin.data.deblur_pair_dataset", "macr_plugin.registration"])
+@pytest.mark.parametrize("module", ["macr_plugin.data.datasets.deblur_pair_dataset", "macr_plugin.registration"])
 def test_any_module_can_be_imported_first(module):
     output = run_python(
         f"""
@@ -121,7 +121,7 @@ from basicsr.utils.registry import DATASET_REGISTRY
 print(DATASET_REGISTRY.get("DeblurPairDataset").__module__)
 """
     )
-    assert output.strip().endswith("macr_plugin.data.deblur_pair_dataset")
+    assert output.strip().endswith("macr_plugin.data.datasets.deblur_pair_dataset")
     assert "Warning" not in output
 
 

@@ -9,8 +9,8 @@ import pytest
 
 import macr_plugin
 from macr_plugin.cli import main
-from macr_plugin.data.gopro import find_pairs
-from macr_plugin.data.lmdb import read_meta_info
+from macr_plugin.data.preparation.gopro import find_pairs
+from macr_plugin.data.storage.lmdb_format import read_meta_info
 from macr_plugin.data.synthesis import demo
 
 
@@ -119,7 +119,7 @@ def test_script_prepares_gopro(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "folder"), [(("hide",), "HIDE"), (("realblur", "--subset", "R"), "RealBlur/RealBlur_R")]
 )
-def test_prepare_cross_tests(tmp_path, arguments, folder):
+def test_prepare_hide_and_realblur(tmp_path, arguments, folder):
     save_pairs(tmp_path / folder, "input", "target", "x.png")
     assert main(["prepare", *arguments, "--root", folder.split("/")[0], "--out", "out"]) == 0
     assert read_meta_info(tmp_path / "out/test_sharp.lmdb") == ["x"]

@@ -22,7 +22,7 @@ from macr_plugin.basicsr_compat.command_line import (
 from macr_plugin.basicsr_compat.patching import Options, replace_everywhere
 from macr_plugin.basicsr_compat.resume import find_resume_state, refuse_resume_on_cpu
 from macr_plugin.errors import InputError
-from macr_plugin.files import FileLock
+from macr_plugin.filesystem.lock import FileLock
 
 
 def mend_options(

@@ -9,6 +9,9 @@ from typing import Any, get_args, get_type_hints
 
 from macr_plugin.errors import InputError
 
+#: Above this ratio of the ninetieth to the tenth percentile, a median says more about the machine than about the net.
+STEADY_SPREAD = 1.5
+
 
 @dataclasses.dataclass
 class Interval:
@@ -114,6 +117,13 @@ class Latency:
     frames_per_second: float | None = None
     peak_memory_mib: float | None = None
     error: str | None = None
+
+
+def is_steady(latency: Latency) -> bool:
+    """Whether the passes of a timing took about equally long, so that its median may be compared with others."""
+    if latency.p10_ms is None or latency.p90_ms is None:
+        return True
+    return latency.p90_ms <= STEADY_SPREAD * latency.p10_ms
 
 
 @dataclasses.dataclass

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import importlib.metadata
 import json
-import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -18,12 +16,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from macr_plugin.benchmark.comparison import is_steady
-from macr_plugin.benchmark.cost import count_macs, count_parameters, measure_latencies, one_sentence
-from macr_plugin.benchmark.intervals import paired_difference, verdict
-from macr_plugin.benchmark.networks import build_restorer, describe_changed_options, describe_inference
-from macr_plugin.benchmark.options import INCLUDED, Benchmark, Entry, file_name, read_benchmark
-from macr_plugin.benchmark.quality import (
+from macr_plugin.benchmark.environment import describe_environment
+from macr_plugin.benchmark.measuring.cost import count_macs, count_parameters, measure_latencies, one_sentence
+from macr_plugin.benchmark.measuring.intervals import paired_difference, verdict
+from macr_plugin.benchmark.measuring.networks import build_restorer, describe_changed_options, describe_inference
+from macr_plugin.benchmark.measuring.quality import (
     measure_frames,
     protocol_id,
     restore_with,
@@ -31,6 +28,7 @@ from macr_plugin.benchmark.quality import (
     write_extra_pictures,
     write_picture,
 )
+from macr_plugin.benchmark.options import INCLUDED, Benchmark, Entry, file_name, read_benchmark
 from macr_plugin.benchmark.results import (
     ComparedFrame,
     EntryResult,
@@ -38,18 +36,17 @@ from macr_plugin.benchmark.results import (
     Quality,
     Results,
     Training,
+    is_steady,
     read_json,
     to_json,
 )
 from macr_plugin.benchmark.training import TrainedCell, TrainingPlan, check_training, train_entry, training_data
-from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
-from macr_plugin.errors import DiskError, InputError, is_disk_error
-from macr_plugin.files import FREE_DISK_SPACE, whole_file
-from macr_plugin.inference.restorer import device_name, find_device
-from macr_plugin.own_files import import_files
+from macr_plugin.data.datasets.deblur_pair_dataset import DeblurPairDataset
+from macr_plugin.errors import FREE_DISK_SPACE, DiskError, InputError, is_disk_error
+from macr_plugin.filesystem.atomic import atomic_write
+from macr_plugin.inference.restorer import find_device
+from macr_plugin.user_modules import import_files
 from macr_plugin.weights.shipped import find_shipped
-
-PACKAGES = ("torch", "basicsr", "macr-plugin", "spandrel", "numpy")
 
 
 def benchmark(
@@ -86,7 +83,7 @@ def benchmark(
     run = BenchmarkRun(options, out or Path("results", options.name), plan, imports)
     results = run.measure()
 
-    from macr_plugin.benchmark.report import write_report
+    from macr_plugin.benchmark.report.writer import write_report
 
     write_report(results, run.out)
     return run.out
@@ -182,7 +179,7 @@ class BenchmarkRun:
             if getattr(record, "error", None) is None:
                 return record
         record = make()
-        with whole_file(path, FREE_DISK_SPACE) as file:
+        with atomic_write(path, FREE_DISK_SPACE) as file:
             file.write(to_json(record).encode())
         return record
 
@@ -378,26 +375,3 @@ def warn_of_spread(label: str, latency: Latency) -> None:
             "measure again",
             file=sys.stderr,
         )
-
-
-def describe_environment(devices: Iterable[torch.device], channels_last: bool) -> dict[str, str]:
-    """Versions, devices and settings that figures depend on.
-
-    Args:
-        devices: Where is measured.
-        channels_last: How pictures and weights are laid out.
-    """
-    environment = {"python": platform.python_version(), "system": platform.platform()}
-    for package in PACKAGES:
-        try:
-            environment[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            environment[package] = "not installed"
-    devices = list(devices)
-    for number, device in enumerate(devices, start=1):
-        environment["device" if len(devices) == 1 else f"device {number}"] = device_name(device)
-    if any(device.type == "cuda" for device in devices):
-        environment["CUDA"] = str(torch.version.cuda)
-        environment["cuDNN"] = str(torch.backends.cudnn.version())
-    environment["memory layout"] = "channels last" if channels_last else "contiguous"
-    return environment

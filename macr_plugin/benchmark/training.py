@@ -22,8 +22,9 @@ import yaml
 from tqdm import tqdm
 
 from macr_plugin.benchmark.options import DATASET, Entry, TrainingBase, file_name, merge
-from macr_plugin.errors import InputError
-from macr_plugin.files import FREE_DISK_SPACE, FileLock, whole_file
+from macr_plugin.errors import FREE_DISK_SPACE, InputError
+from macr_plugin.filesystem.atomic import atomic_write
+from macr_plugin.filesystem.lock import FileLock
 from macr_plugin.options.check import check_options
 
 #: Share of a time budget that is spent on finding out how long a step takes.
@@ -278,5 +279,5 @@ def parse_seconds(text: str) -> float:
 
 
 def _write_text(path: Path, text: str) -> None:
-    with whole_file(path, FREE_DISK_SPACE) as file:
+    with atomic_write(path, FREE_DISK_SPACE) as file:
         file.write(text.encode())

@@ -1,4 +1,5 @@
-"""Data: the GoPro layout, LMDBs, synthetic motion blur, the demo set and the dataset class.
+"""Data: pictures and pairs, their storage in LMDBs, published data sets, synthetic motion blur and the dataset classes.
 
-This file imports nothing, so that the command line tools can use the modules beside it without loading BasicSR.
+No ``__init__.py`` of this room imports anything, so that the command line tools can use the modules without loading
+BasicSR.
 """

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from macr_plugin import __version__
-from macr_plugin.errors import InputError
-from macr_plugin.files import FREE_DISK_SPACE, whole_file
+from macr_plugin.errors import FREE_DISK_SPACE, InputError
+from macr_plugin.filesystem.atomic import atomic_write
 
 FORMATS = ("onnx", "torch-export")
 INPUT, OUTPUT = "blurred", "restored"
@@ -112,7 +112,7 @@ def _write_onnx(program: torch.export.ExportedProgram, target: Path, metadata: M
             value.type.tensor_type.shape.dim[axis].dim_param = name
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model)
-    with whole_file(target, FREE_DISK_SPACE) as file:
+    with atomic_write(target, FREE_DISK_SPACE) as file:
         file.write(model.SerializeToString())
 
 
@@ -121,7 +121,7 @@ def _write_program(program: torch.export.ExportedProgram, target: Path, metadata
     # Into memory first: on a full disk torch's writer ends the process.
     content = io.BytesIO()
     torch.export.save(program, content, extra_files=extra)
-    with whole_file(target, FREE_DISK_SPACE) as file:
+    with atomic_write(target, FREE_DISK_SPACE) as file:
         file.write(content.getbuffer())
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from macr_plugin.errors import InputError
-from macr_plugin.files import file_identity, walk_files
+from macr_plugin.filesystem.walk import file_identity, walk_files
 from macr_plugin.inference.pictures import FORMATS
 from macr_plugin.inference.video import CONTAINERS
 

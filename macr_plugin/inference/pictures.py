@@ -20,9 +20,9 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms, JpegImagePlugin
 
-from macr_plugin.data.gopro import read_bytes
+from macr_plugin.data.picture_files import read_bytes
 from macr_plugin.errors import InputError
-from macr_plugin.files import whole_file
+from macr_plugin.filesystem.atomic import atomic_write
 from macr_plugin.inference.metadata import (
     Metadata,
     read_metadata,
@@ -263,7 +263,7 @@ def write_picture(picture: Picture, path: Path, record: Callable[[os.stat_result
         InputError: If the format cannot hold the picture, or the file cannot be written.
     """
     content = encode_picture(picture, path)
-    with whole_file(path, WRITE_REMEDY) as file:
+    with atomic_write(path, WRITE_REMEDY) as file:
         file.write(content)
         file.flush()
         if record is not None:

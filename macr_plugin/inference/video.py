@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from macr_plugin.errors import InputError
-from macr_plugin.files import FREE_DISK_SPACE, unfinished_file, whole_file
+from macr_plugin.errors import FREE_DISK_SPACE, InputError
+from macr_plugin.filesystem.atomic import atomic_write, unfinished_file
 from macr_plugin.inference.video_format import VideoFormat
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def deblur_video(
         stream = _video_stream(reader, source)
         frames = Reading(reader, stream, source)
         restarted = unfinished_file(target).exists()
-        with whole_file(target, FREE_DISK_SPACE) as file:
+        with atomic_write(target, FREE_DISK_SPACE) as file:
             try:
                 with av.open(file, "w", format=CONTAINERS[target.suffix.lower()]) as container:
                     writing = Writing(container, reader, stream, frames.format, target)

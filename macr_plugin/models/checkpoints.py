@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from macr_plugin.errors import InputError
-from macr_plugin.files import whole_file
+from macr_plugin.filesystem.atomic import atomic_write
 
 #: Under this key ``net_g_best.pth`` holds, beside the weights, what they achieved.
 BEST_KEY = "best"
@@ -33,7 +33,7 @@ def save_atomically(content: Any, path: Path) -> None:
     Raises:
         InputError: If it cannot be written; what was at ``path`` is still there then.
     """
-    with whole_file(path, "free some disk space and resume with --auto_resume", durable=True) as file:
+    with atomic_write(path, "free some disk space and resume with --auto_resume", durable=True) as file:
         torch.save(content, file)
 
 

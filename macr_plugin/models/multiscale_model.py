@@ -16,8 +16,8 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 from macr_plugin.archs.pyramid import resize
-from macr_plugin.data.bad_samples import SKIPPED
-from macr_plugin.data.synthesis.device_rendering import with_rendered_blur
+from macr_plugin.data.datasets.bad_samples import SKIPPED
+from macr_plugin.data.synthesis.torch_rendering import with_rendered_blur
 from macr_plugin.errors import InputError
 from macr_plugin.losses import MACRLoss
 from macr_plugin.metrics.psnr_ssim import to_uint8

@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from macr_plugin.basicsr_compat.signals import leave_signals_to_parent
-from macr_plugin.data.gopro import picture_key
-from macr_plugin.data.lmdb import encode_png
+from macr_plugin.data.pairs import picture_key
+from macr_plugin.data.picture_files import encode_png
 from macr_plugin.errors import InputError
-from macr_plugin.files import whole_file
+from macr_plugin.filesystem.atomic import atomic_write
 from macr_plugin.metrics.psnr_ssim import psnr, ssim_3d, ssim_per_channel
 from macr_plugin.visualization import Picture, side_by_side, stack
 
@@ -236,7 +236,7 @@ def write_picture(picture: Picture, path: Path) -> None:
     Raises:
         InputError: If it cannot be written.
     """
-    with whole_file(path, "free some disk space or save fewer (val.save_img, val.comparison_frames)") as file:
+    with atomic_write(path, "free some disk space or save fewer (val.save_img, val.comparison_frames)") as file:
         file.write(encode_png(picture))
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from macr_plugin.files import FREE_DISK_SPACE, whole_file
+from macr_plugin.errors import FREE_DISK_SPACE
+from macr_plugin.filesystem.atomic import atomic_write
 from macr_plugin.line_chart import HEIGHT, WIDTH, Line, draw_line
 from macr_plugin.visualization import BACKGROUND, Picture
 
@@ -77,10 +78,10 @@ class ValidationCurve:
             self._began -= earlier[-1].seconds if earlier else 0.0
             self._resumed = False
         self._points = [*earlier, CurvePoint(iteration, time.monotonic() - self._began, restored, blurred)]
-        with whole_file(self._table, FREE_DISK_SPACE) as file:
+        with atomic_write(self._table, FREE_DISK_SPACE) as file:
             file.write(_table_of(self._points).encode())
         if len(self._points) > 1:
-            with whole_file(self._picture, FREE_DISK_SPACE) as file:
+            with atomic_write(self._picture, FREE_DISK_SPACE) as file:
                 picture = draw_curve(self._points, self._dataset, self._lower_is_better)
                 file.write(cv2.imencode(".png", picture)[1].tobytes())
 

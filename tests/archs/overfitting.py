@@ -8,8 +8,8 @@ from macr_plugin.archs.pyramid import image_pyramid
 from macr_plugin.data.synthesis.blur_model import Shot
 from macr_plugin.data.synthesis.demo import PHOTO_FOLDER
 from macr_plugin.data.synthesis.paths import draw_camera_path, generator_for
-from macr_plugin.data.synthesis.photos import read_photo
 from macr_plugin.data.synthesis.rendering import Window, render_pair
+from macr_plugin.data.synthesis.source_photos import read_photo
 
 
 def motion_blurred_pair(size):

@@ -14,7 +14,7 @@ from basicsr.models.base_model import BaseModel
 from torch.utils.data import DataLoader, Dataset
 
 from macr_plugin.basicsr_compat import epochs
-from macr_plugin.data.drawn_index import DrawnIndex
+from macr_plugin.data.datasets.drawn_index import DrawnIndex
 from macr_plugin.errors import InputError
 
 

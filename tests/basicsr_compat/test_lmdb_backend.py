@@ -6,7 +6,7 @@ from basicsr.utils.file_client import FileClient
 from torch.utils.data import DataLoader, Dataset
 
 from macr_plugin.basicsr_compat import lmdb_backend
-from macr_plugin.data.lmdb_environments import lmdb_environments
+from macr_plugin.data.storage.lmdb_environments import lmdb_environments
 
 
 @pytest.fixture

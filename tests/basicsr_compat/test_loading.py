@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from macr_plugin.basicsr_compat import loading
-from macr_plugin.data.drawn_index import DrawnIndex
+from macr_plugin.data.datasets.drawn_index import DrawnIndex
 
 
 class Draws(Dataset):

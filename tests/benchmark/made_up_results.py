@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import skimage.data
 
-from macr_plugin.benchmark.intervals import paired_difference, scene_interval
+from macr_plugin.benchmark.measuring.intervals import paired_difference, scene_interval
 from macr_plugin.benchmark.results import (
     ComparedFrame,
     Complexity,

@@ -139,7 +139,7 @@ def test_failing_entries_are_rows_and_the_rest_goes_on(write_options, weights, w
         "@ARCH_REGISTRY.register()\nclass Unbuildable(torch.nn.Module):\n"
         "    def __init__(self):\n        raise TypeError('too many features')\n"
     )
-    from macr_plugin.own_files import import_files
+    from macr_plugin.user_modules import import_files
 
     import_files([working_folder / "raises.py"])
     rows = [

@@ -10,7 +10,7 @@ from torch import nn
 
 from macr_plugin.archs.blocks import DenseConnectionBlock, ResidualBlock
 from macr_plugin.archs.macr_arch import MACR, MSRM
-from macr_plugin.benchmark.operations import count_operations
+from macr_plugin.benchmark.measuring.operations import count_operations
 from macr_plugin.inference import optimize as module
 from macr_plugin.inference.optimize import (
     ConvReLU,

@@ -26,8 +26,8 @@ KILLS = 5
 PREPARE = """
 import sys
 from macr_plugin.cli import main
-from macr_plugin.data import pair_writer
-pair_writer.PAIRS_PER_BATCH = 2
+from macr_plugin.data.storage import resumable_lmdb
+resumable_lmdb.PAIRS_PER_BATCH = 2
 main(["prepare", "gopro", *sys.argv[1:]])
 """
 

@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity as skimage_ssim
 from torch import Tensor, nn
 from torch.nn import functional
 
-from macr_plugin.benchmark.operations import count_operations
+from macr_plugin.benchmark.measuring.operations import count_operations
 from macr_plugin.errors import InputError
 from macr_plugin.losses import MACRLoss, MACRMSSSIMLoss, MACRSSIMLoss
 

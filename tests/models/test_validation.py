@@ -16,8 +16,8 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch.utils.data import DataLoader
 
-from macr_plugin import files
 from macr_plugin.errors import InputError
+from macr_plugin.filesystem import atomic
 from macr_plugin.models import validation
 from macr_plugin.models.validation import (
     Frame,
@@ -285,7 +285,7 @@ def test_a_full_disk_names_the_picture_and_leaves_no_half_of_it(tmp_path, monkey
     def full(self, target):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.Path, "replace", full)
+    monkeypatch.setattr(atomic.Path, "replace", full)
     message = r"/0\.png could not be written \(.*No space left.*\): free some disk space or save fewer"
     with pytest.raises(InputError, match=message):
         write_all(tmp_path, number_of_pictures)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from macr_plugin.data.gopro import find_pairs
-from macr_plugin.data.lmdb import write_image_lmdb
+from macr_plugin.data.preparation.gopro import find_pairs
+from macr_plugin.data.storage.lmdb_writer import write_image_lmdb
 from macr_plugin.errors import InputErrors
 from macr_plugin.options.check import check_option_file
 

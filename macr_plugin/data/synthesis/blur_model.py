@@ -21,9 +21,9 @@ from macr_plugin.data.synthesis.paths import (
     exposure_times,
     subframe_count,
 )
-from macr_plugin.data.synthesis.photos import list_photos
 from macr_plugin.data.synthesis.response import Averaging
 from macr_plugin.data.synthesis.sensor import Sensor
+from macr_plugin.data.synthesis.source_photos import list_photos
 from macr_plugin.errors import InputError
 
 DEFAULT_EXTENT = (4.0, 12.0)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import skimage
 
-from macr_plugin.data.lmdb import staged
 from macr_plugin.data.synthesis.pair_sets import (
     RenderSettings,
     Scene,
@@ -24,6 +23,7 @@ from macr_plugin.data.synthesis.pair_sets import (
     write_split,
 )
 from macr_plugin.errors import InputError
+from macr_plugin.filesystem.staging import staged
 
 # Beside the package rather than through skimage.data, which would download a file that it does not find.
 PHOTO_FOLDER = Path(skimage.__file__).parent / "data"

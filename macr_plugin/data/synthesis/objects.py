@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from macr_plugin.data.gopro import read_bytes
+from macr_plugin.data.picture_files import read_bytes
 from macr_plugin.data.synthesis.paths import INTERPOLATION_BORDER
 from macr_plugin.data.synthesis.response import Averaging, decode
 from macr_plugin.errors import InputError

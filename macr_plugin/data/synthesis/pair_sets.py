@@ -25,14 +25,18 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from macr_plugin.data.gopro import check_key, describe_size, find_pairs, picture_key, read_bytes, storable_key
-from macr_plugin.data.lmdb import Encoding, Storage, encode_png, staged, write_image_lmdb
+from macr_plugin.data.pairs import check_key, picture_key, storable_key
+from macr_plugin.data.picture_files import describe_size, encode_png, read_bytes
+from macr_plugin.data.preparation.gopro import find_pairs
+from macr_plugin.data.storage.lmdb_format import Encoding, Storage
+from macr_plugin.data.storage.lmdb_writer import write_image_lmdb
 from macr_plugin.data.synthesis.blur_model import BlurModel
 from macr_plugin.data.synthesis.paths import generator_for
-from macr_plugin.data.synthesis.photos import list_photos, read_photo
 from macr_plugin.data.synthesis.rendering import Window, render_pair
 from macr_plugin.data.synthesis.response import Averaging
+from macr_plugin.data.synthesis.source_photos import list_photos, read_photo
 from macr_plugin.errors import InputError
+from macr_plugin.filesystem.staging import staged
 
 MARKER = "synthesis.json"
 # Settings of an existing set are compared with the wanted ones; raise this when the same settings give other pictures.

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from macr_plugin.data.deblur_pair_dataset import DeblurPairDataset
-from macr_plugin.data.gopro import find_pairs, read_pair
+from macr_plugin.data.datasets.deblur_pair_dataset import DeblurPairDataset
+from macr_plugin.data.pairs import read_pair
+from macr_plugin.data.preparation.gopro import find_pairs
 from macr_plugin.data.synthesis import demo
 from macr_plugin.errors import InputError
 

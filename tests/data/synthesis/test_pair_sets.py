@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from macr_plugin.data.gopro import find_pairs, read_pair
-from macr_plugin.data.lmdb import read_meta_info, read_storage
-from macr_plugin.data.readers import open_lmdb
+from macr_plugin.data.pairs import read_pair
+from macr_plugin.data.preparation.gopro import find_pairs
+from macr_plugin.data.storage.lmdb_format import read_meta_info, read_storage
+from macr_plugin.data.storage.readers import open_lmdb
 from macr_plugin.data.synthesis import pair_sets
 from macr_plugin.data.synthesis.blur_model import BlurModel, blur_model
 from macr_plugin.data.synthesis.pair_sets import synthesize_from_photos

@@ -1,0 +1,1 @@
+"""What a benchmark measures of a network: quality, cost, and how sure the figures are."""

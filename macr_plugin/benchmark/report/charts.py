@@ -1,0 +1,264 @@
+"""Geometry of the report's charts, in percent of the drawing, so that the page draws them at any width."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+from macr_plugin.benchmark.report.comparability import (
+    Measured,
+    measured_entries,
+    pareto_front,
+    protocols,
+    settings,
+)
+from macr_plugin.benchmark.results import Results
+from macr_plugin.line_chart import round_ticks
+
+# Room around the data within the drawing, in percent.
+LEFT, RIGHT, TOP, BOTTOM = 9.0, 96.0, 5.0, 88.0
+# A logarithmic axis that spans less than this has too few round numbers among 1, 2 and 5.
+NARROW = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Tick:
+    """A mark on an axis.
+
+    Attributes:
+        place: In percent of the drawing.
+        text: The value.
+    """
+
+    place: float
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """An entry in a scatter plot; places are in percent of the drawing.
+
+    Attributes:
+        label: Of the entry.
+        x: Place of the cost.
+        y: Place of the PSNR.
+        high: Place of the upper end of its interval.
+        low: Place of the lower end.
+        on_front: Whether no other entry is better in both.
+        description: What the point says, in a sentence.
+    """
+
+    label: str
+    x: float
+    y: float
+    high: float
+    low: float
+    on_front: bool
+    description: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Scatter:
+    """PSNR over a cost, on a logarithmic axis.
+
+    Attributes:
+        heading: What is drawn.
+        cost: What the horizontal axis shows, with its unit.
+        x_ticks: Marks of the horizontal axis.
+        y_ticks: Marks of the vertical axis.
+        points: The entries.
+        front: The points that no other entry beats, cheapest first.
+        left_out: Labels of entries without that cost, or of infinite PSNR.
+    """
+
+    heading: str
+    cost: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    points: list[Point]
+    front: list[Point]
+    left_out: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class StripRow:
+    """All frames of one entry as marks on a line.
+
+    Attributes:
+        label: Of the entry.
+        values: Value of each frame in dB.
+        places: Place of each frame in percent.
+        mean: Place of the mean.
+    """
+
+    label: str
+    values: list[float]
+    places: list[float]
+    mean: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Strip:
+    """Frame by frame, how the entries fare.
+
+    Attributes:
+        name: ``psnr`` or ``difference``.
+        heading: What is drawn.
+        keys: ``scene/frame`` of each frame.
+        rows: The entries.
+        ticks: Marks of the axis.
+        zero: Place of 0, or None.
+    """
+
+    name: str
+    heading: str
+    keys: list[str]
+    rows: list[StripRow]
+    ticks: list[Tick]
+    zero: float | None
+
+
+def scatters(results: Results) -> list[Scatter]:
+    """Draw PSNR over latency in each setting, and over the number of parameters, for each protocol.
+
+    Args:
+        results: The benchmark.
+
+    Returns:
+        The plots in which there are at least two points.
+    """
+    drawn = []
+    for protocol_id in protocols(results):
+        for setting in settings(results):
+            heading = f"PSNR over latency: {setting}; {protocol_id}"
+            nets = measured_entries(results, protocol_id, setting)
+            drawn.append(_scatter(heading, "ms a pass, median", nets, lambda net: net.milliseconds, _latency_text))
+        nets = measured_entries(results, protocol_id, None)
+        heading = f"PSNR over parameters; {protocol_id}"
+        drawn.append(_scatter(heading, "million parameters", nets, _millions, lambda net: f"{_millions(net):.3g} M"))
+    return [scatter for scatter in drawn if len(scatter.points) > 1]
+
+
+def strips(results: Results) -> list[Strip]:
+    """Draw each frame's PSNR, and its difference to the first entry, for the protocol of most entries.
+
+    Args:
+        results: The benchmark.
+
+    Returns:
+        Two strips; the difference alone is left out where there is but one entry, both where there is none.
+    """
+    ids = protocols(results)
+    if not ids:
+        return []
+    nets = measured_entries(results, ids[0], None)
+    by_key = [{frame.key: frame.psnr for frame in net.quality.frames} for net in nets]
+    # A perfect frame has no place on an axis.
+    keys = [key for key in by_key[0] if all(math.isfinite(values.get(key, math.inf)) for values in by_key)]
+    if not keys:
+        return []
+    psnr = [[values[key] for key in keys] for values in by_key]
+    labels = [net.label for net in nets]
+    drawn = [_strip("psnr", f"PSNR of each frame in dB; {ids[0]}", keys, labels, psnr)]
+    if len(nets) > 1:
+        differences = [[own - first for own, first in zip(values, psnr[0], strict=True)] for values in psnr[1:]]
+        heading = f"PSNR of each frame minus that of {labels[0]} in dB; {ids[0]}"
+        drawn.insert(0, _strip("difference", heading, keys, labels[1:], differences))
+    return drawn
+
+
+def logarithmic_ticks(low: float, high: float) -> list[float]:
+    """Choose round numbers for a logarithmic axis.
+
+    Args:
+        low: Lowest value, above 0.
+        high: Highest value, not below it.
+
+    Returns:
+        Numbers 1, 2 and 5 times a power of ten, and all nine digits where the values span little; the first is at most
+        ``low``, the last at least ``high``.
+    """
+    digits = (1, 2, 5) if high / low >= NARROW else range(1, 10)
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    numbers = [float(f"{digit}e{power}") for power in powers for digit in digits]
+    first = max(index for index, number in enumerate(numbers) if number <= low)
+    last = min(index for index, number in enumerate(numbers) if number >= high)
+    return numbers[first : max(last, first + 1) + 1]
+
+
+def _scatter(
+    heading: str,
+    cost: str,
+    nets: Sequence[Measured],
+    cost_of: Callable[[Measured], float | None],
+    cost_text: Callable[[Measured], str],
+) -> Scatter:
+    shown = [(value, net) for net in nets if (value := cost_of(net)) and math.isfinite(net.quality.psnr.high)]
+    left_out = [net.label for net in nets if all(net is not other for _, other in shown)]
+    if not shown:
+        return Scatter(heading, cost, [], [], [], [], left_out)
+    ends = [end for _, net in shown for end in (net.quality.psnr.low, net.quality.psnr.high)]
+    costs, heights = [value for value, _ in shown], round_ticks(min(ends), max(ends))
+    marks = logarithmic_ticks(min(costs), max(costs))
+    front = pareto_front([(value, net.psnr) for value, net in shown])
+
+    def x(value: float) -> float:
+        return _scale(math.log(value), math.log(marks[0]), math.log(marks[-1]), LEFT, RIGHT)
+
+    def y(value: float) -> float:
+        return _scale(value, heights[0], heights[-1], BOTTOM, TOP)
+
+    points = [
+        Point(
+            label=net.label,
+            x=x(value),
+            y=y(net.psnr),
+            high=y(net.quality.psnr.high),
+            low=y(net.quality.psnr.low),
+            on_front=index in front,
+            description=f"{net.label}: {net.psnr:.2f} dB, {cost_text(net)}",
+        )
+        for index, (value, net) in enumerate(shown)
+    ]
+    return Scatter(
+        heading=heading,
+        cost=cost,
+        x_ticks=[Tick(x(mark), f"{mark:g}") for mark in marks],
+        y_ticks=[Tick(y(mark), f"{mark:.4g}") for mark in heights],
+        points=points,
+        front=[points[index] for index in front],
+        left_out=left_out,
+    )
+
+
+def _strip(name: str, heading: str, keys: list[str], labels: Sequence[str], series: Sequence[list[float]]) -> Strip:
+    flat = [value for values in series for value in values]
+    # Differences are seen against 0.
+    flat += [0.0] if name == "difference" else []
+    low, high = min(flat), max(max(flat), min(flat) + 1e-3)
+    marks = [mark for mark in round_ticks(low, high) if low <= mark <= high]
+
+    def place(value: float) -> float:
+        return round(_scale(value, low, high, 0.5, 99.5), 2)
+
+    sign = "+" if name == "difference" else ""
+    rows = [
+        StripRow(label, [round(value, 3) for value in values], [*map(place, values)], place(sum(values) / len(values)))
+        for label, values in zip(labels, series, strict=True)
+    ]
+    ticks = [Tick(place(mark), "0" if abs(mark) < 1e-9 else f"{mark:{sign}.4g}") for mark in marks]
+    return Strip(name, heading, keys, rows, ticks, place(0) if name == "difference" else None)
+
+
+def _scale(value: float, low: float, high: float, start: float, end: float) -> float:
+    return round(start + (value - low) / (high - low) * (end - start), 3)
+
+
+def _millions(net: Measured) -> float:
+    return (net.entry.parameters or 0) / 1e6
+
+
+def _latency_text(net: Measured) -> str:
+    assert net.latency is not None  # noqa: S101  for the type checker
+    return f"{net.latency.median_ms:.2f} ms ({net.latency.dtype}, {net.latency.mode})"

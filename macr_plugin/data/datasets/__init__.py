@@ -1,0 +1,1 @@
+"""The dataset classes that option files name, and what they share."""

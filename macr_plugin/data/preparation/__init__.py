@@ -1,0 +1,1 @@
+"""Published data sets: where their pairs are, and how they become LMDBs."""

@@ -1,0 +1,1 @@
+"""How pictures are stored in LMDBs, and who writes and reads them."""
