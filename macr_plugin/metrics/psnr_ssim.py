@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from macr_plugin.errors import InputError
-from macr_plugin.metrics.structural_similarity import repeat_border, ssim, volume_ssim
+from macr_plugin.metrics.gaussian_window import repeat_border
+from macr_plugin.metrics.structural_similarity import ssim, volume_ssim
 
 WHITE = 255
 WINDOW_SIZE = 11

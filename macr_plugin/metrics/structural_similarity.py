@@ -21,6 +21,8 @@ scales of a training, lie side by side on one canvas, which is filtered and comp
 the border of a picture are computed too, and left out of every mean.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -32,10 +34,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from macr_plugin.errors import InputError
+from macr_plugin.metrics.gaussian_window import WINDOW_SIZE, spread, window, window_in_volume
+from macr_plugin.metrics.pyramid_canvas import Place, arrange, means, places_of, runs
 
-_WINDOW_SIZE = 11
-_WINDOW_RADIUS = _WINDOW_SIZE // 2
-_WINDOW_SIGMA = 1.5
 _K1 = 0.01
 _K2 = 0.03
 _LEVEL_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -124,20 +125,20 @@ def pyramid_similarity(
             [one - offset for one, offset in zip(*levels_of_one, strict=True)]
             for levels_of_one in zip(pyramids, offsets, strict=True)
         ]
-        places = _places(centred)
-        compared = [start + level for start, count in _runs(levels) for level in sorted({0, count - 1})]
+        places = places_of(centred)
+        compared = [start + level for start, count in runs(levels) for level in sorted({0, count - 1})]
         offset_of = list(itertools.chain.from_iterable(offsets))
         contrasts, similarities = _MeanSimilarity.apply(
-            _arrange(centred),
+            arrange(centred),
             torch.stack([offset_of[number] for number in compared]),
             tuple(places),
             tuple(compared),
             data_range,
         )
         similarity = dict(zip(compared, similarities.unbind(), strict=True))
-        first = torch.stack([similarity[start] for start, _ in _runs(levels)])
+        first = torch.stack([similarity[start] for start, _ in runs(levels)])
         terms = list((1 - contrasts).unbind())
-        for start, count in _runs(levels):
+        for start, count in runs(levels):
             terms[start + count - 1] = similarity[start + count - 1]
         return StructuralSimilarity(first.mean(2), _combine_levels(torch.stack(terms), levels, floor).mean(2))
 
@@ -185,7 +186,7 @@ def volume_ssim(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) 
         first, second = at_least_float32(prediction), at_least_float32(target)
         maps = _sum_and_difference(first, second)
         offset = maps.mean((-3, -2, -1), keepdim=True)
-        mean, variance = _local_moments(maps - offset, _window_in_volume)
+        mean, variance = _local_moments(maps - offset, window_in_volume)
         contrast = _deficit(variance, (_K2 * data_range) ** 2)
         luminance = _deficit((mean + offset).square(), (_K1 * data_range) ** 2)
         return _similarity(contrast, luminance).mean((-3, -2, -1))
@@ -211,10 +212,10 @@ def level_count(height: int, width: int, max_levels: int = 5) -> int:
     if not 1 <= max_levels <= len(_LEVEL_WEIGHTS):
         raise InputError(f"max_levels is {max_levels}: MS-SSIM has 1 to {len(_LEVEL_WEIGHTS)} levels")
     shorter = min(height, width)
-    if shorter < _WINDOW_SIZE:
+    if shorter < WINDOW_SIZE:
         raise InputError(f"a picture of {height}x{width} px is too small for SSIM: use at least 11 px on each side")
     levels = 1
-    while levels < max_levels and shorter >= (_WINDOW_SIZE - 1) * 2**levels + 1:
+    while levels < max_levels and shorter >= (WINDOW_SIZE - 1) * 2**levels + 1:
         levels += 1
     return levels
 
@@ -265,60 +266,6 @@ def _halve(maps: Tensor) -> Tensor:
     return pooled.unflatten(0, maps.shape[:2])
 
 
-class _Place(NamedTuple):
-    """Where a picture lies on a canvas, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    @property
-    def positions(self) -> tuple[int, int]:
-        """How many windows fit into the picture, downwards and to the right."""
-        return self.height - 2 * _WINDOW_RADIUS, self.width - 2 * _WINDOW_RADIUS
-
-    def of(self, windows: Tensor) -> Tensor:
-        """The windows (..., H, W) of a canvas that fit into the picture."""
-        rows, columns = self.positions
-        return windows[..., self.top : self.top + rows, self.left : self.left + columns]
-
-
-def _columns(pyramids: Sequence[Sequence[Tensor]]) -> dict[tuple[int, int], list[Tensor]]:
-    """Maps of one size, by that size.
-
-    Halved, the fine scale has the size of the next one: laid below each other, the maps of each size are about as high
-    as the largest.
-    """
-    columns: dict[tuple[int, int], list[Tensor]] = {}
-    for pyramid in pyramids:
-        for maps in pyramid:
-            columns.setdefault((maps.shape[-2], maps.shape[-1]), []).append(maps)
-    return columns
-
-
-def _places(pyramids: Sequence[Sequence[Tensor]]) -> list[_Place]:
-    """The place of each level of the first pyramid, then of the second, and so on, where :func:`_arrange` lays them."""
-    lefts = dict(zip(columns := _columns(pyramids), _starts([width for _, width in columns]), strict=True))
-    tops = dict.fromkeys(columns, 0)
-    places = []
-    for pyramid in pyramids:
-        for maps in pyramid:
-            size = maps.shape[-2], maps.shape[-1]
-            places.append(_Place(tops[size], lefts[size], *size))
-            tops[size] += size[0]
-    return places
-
-
-def _arrange(pyramids: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Lay all levels of all pyramids on one canvas: those of one size below each other, the columns side by side."""
-    columns = _columns(pyramids)
-    height = max(size[0] * len(column) for size, column in columns.items())
-    stacked = [torch.cat(column, dim=-2) if len(column) > 1 else column[0] for column in columns.values()]
-    padded = [F.pad(one, (0, 0, 0, height - one.shape[-2])) if one.shape[-2] < height else one for one in stacked]
-    return torch.cat(padded, dim=-1) if len(padded) > 1 else padded[0]
-
-
 def _local_moments(centred: Tensor, window: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Return the mean and biased variance of (..., H, W) maps within a window, each (..., H - 10, W - 10)."""
     # One after the other: both at once would not fit into the cache of a processor.
@@ -353,7 +300,7 @@ class _MeanSimilarity(torch.autograd.Function):
         ctx: Any,
         canvas: Tensor,
         offsets: Tensor,
-        places: tuple[_Place, ...],
+        places: tuple[Place, ...],
         compared: tuple[int, ...],
         data_range: float,
     ) -> tuple[Tensor, Tensor]:
@@ -370,7 +317,7 @@ class _MeanSimilarity(torch.autograd.Function):
         Returns:
             Mean deficits in contrast, shape (T, N, C), and mean SSIM, shape (U, N, C).
         """
-        mean, variance = _local_moments(canvas, _window)
+        mean, variance = _local_moments(canvas, window)
         brightness = mean.clone()
         for number, offset in zip(compared, offsets.unbind(), strict=True):
             places[number].of(brightness).add_(offset)
@@ -379,7 +326,7 @@ class _MeanSimilarity(torch.autograd.Function):
         luminance = _deficit(brightness.square(), ctx.constants[0])
         similarity = _similarity(contrast, luminance)
         ctx.save_for_backward(canvas, brightness, mean, variance, contrast, luminance)
-        return _means(contrast, places), _means(similarity, [places[number] for number in compared])
+        return means(contrast, places), means(similarity, [places[number] for number in compared])
 
     @staticmethod
     @once_differentiable
@@ -400,23 +347,7 @@ class _MeanSimilarity(torch.autograd.Function):
         of_variance = _deficit_gradient(of_contrast, contrast, variance, of_contrast_constant)
         of_squares = _deficit_gradient(of_luminance, luminance, brightness.square(), of_luminance_constant)
         of_mean = of_squares.mul_(brightness).addcmul_(mean, of_variance, value=-1).mul_(2)
-        return _spread(of_mean).addcmul_(canvas, _spread(of_variance), value=2), None, None, None, None
-
-
-def _means(windows: Tensor, places: Sequence[_Place]) -> Tensor:
-    """Mean over the windows of each picture on a canvas, (places, N, C)."""
-    # Row by row: the sum of a picture is the same to the bit, whatever lies beside it.
-    return torch.stack([place.of(windows).mean(-1).mean(-1) for place in places])
-
-
-def _runs(levels: Sequence[int]) -> list[tuple[int, int]]:
-    """Start and length of each pyramid in a list of all levels of all pyramids."""
-    return list(zip(_starts(levels), levels, strict=True))
-
-
-def _starts(lengths: Sequence[int]) -> list[int]:
-    """Where each of several lengths begins if they follow each other."""
-    return list(itertools.accumulate(lengths, initial=0))[:-1]
+        return spread(of_mean).addcmul_(canvas, spread(of_variance), value=2), None, None, None, None
 
 
 def _combine_levels(terms: Tensor, levels: Sequence[int], floor: float) -> Tensor:
@@ -447,54 +378,3 @@ def _level_weights(levels: int) -> tuple[float, ...]:
         return _LEVEL_WEIGHTS
     weights = _LEVEL_WEIGHTS[:levels]
     return tuple(weight / math.fsum(weights) for weight in weights)
-
-
-def _gaussian_weights() -> tuple[float, ...]:
-    weights = [
-        math.exp(-0.5 * (position / _WINDOW_SIGMA) ** 2) for position in range(-_WINDOW_RADIUS, _WINDOW_RADIUS + 1)
-    ]
-    return tuple(weight / math.fsum(weights) for weight in weights)
-
-
-_WEIGHTS = _gaussian_weights()
-# How far each tap moves the mean of those before it.
-_CHAIN = tuple(_WEIGHTS[tap] / math.fsum(_WEIGHTS[: tap + 1]) for tap in range(_WINDOW_SIZE))
-
-
-def _window(maps: Tensor) -> Tensor:
-    """Apply the Gaussian window over the last two dimensions, at all positions where it fits."""
-    return _window_along(_window_along(maps, -2), -1)
-
-
-def _spread(gradient: Tensor) -> Tensor:
-    """Apply the transpose of :func:`_window`, whose weights are the same from either end."""
-    return _window(F.pad(gradient, [2 * _WINDOW_RADIUS] * 4))
-
-
-def _window_in_volume(maps: Tensor) -> Tensor:
-    """Apply the Gaussian window along rows, columns and channels, whose ends are repeated."""
-    return _window_along(repeat_border(_window(maps), -3), -3)
-
-
-def repeat_border(pictures: Tensor, dim: int) -> Tensor:
-    """Continue pictures by the radius of the window, 5, repeating what stands at the border.
-
-    Args:
-        pictures: A tensor of any shape and dtype.
-        dim: The dimension to continue at both ends.
-
-    Returns:
-        The tensor, longer by 10 along ``dim``.
-    """
-    size = pictures.shape[dim]
-    positions = torch.arange(-_WINDOW_RADIUS, size + _WINDOW_RADIUS, device=pictures.device)
-    return pictures.index_select(dim, positions.clamp(0, size - 1))
-
-
-def _window_along(maps: Tensor, dim: int) -> Tensor:
-    positions = maps.shape[dim] - 2 * _WINDOW_RADIUS
-    taps = [maps.narrow(dim, tap, positions) for tap in range(_WINDOW_SIZE)]
-    mean = taps[0].lerp(taps[1], _CHAIN[1])
-    for tap, share in zip(taps[2:], _CHAIN[2:], strict=True):
-        mean.lerp_(tap, share)
-    return mean

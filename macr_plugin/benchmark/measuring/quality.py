@@ -18,8 +18,9 @@ from macr_plugin.data.picture_files import encode_png
 from macr_plugin.errors import FREE_DISK_SPACE
 from macr_plugin.filesystem.atomic import atomic_write
 from macr_plugin.inference.restorer import DTYPES, Restorer, arithmetic
+from macr_plugin.metrics.gaussian_window import repeat_border
 from macr_plugin.metrics.psnr_ssim import psnr, ssim_3d, ssim_per_channel, to_uint8
-from macr_plugin.metrics.structural_similarity import repeat_border, ssim, volume_ssim
+from macr_plugin.metrics.structural_similarity import ssim, volume_ssim
 from macr_plugin.models.acceleration import best_acceleration
 from macr_plugin.models.memory_layout import lay_out
 from macr_plugin.models.validation import to_picture
