@@ -39,10 +39,14 @@ def concatenate(features: Sequence[Tensor]) -> Tensor:
     """Concatenate along the channels; a single tensor is not copied.
 
     Args:
-        features: Tensors (N, C_i, H, W), at least one.
+        features: Tensors (N, C_i, H, W) of any value, at least one.
 
     Returns:
         Shape (N, sum of C_i, H, W); the very same tensor if it is the only one.
+
+    Example:
+        >>> concatenate([torch.zeros(1, 2, 4, 4), torch.ones(1, 3, 4, 4)]).shape
+        torch.Size([1, 5, 4, 4])
     """
     return features[0] if len(features) == 1 else torch.cat(list(features), dim=1)
 
@@ -70,7 +74,11 @@ class ResidualBlock(nn.Module):
         kernel_size: Kernel of both convolutions, odd.
 
     Shape:
-        (N, num_feat, H, W) -> (N, num_feat, H, W)
+        (N, num_feat, H, W) -> (N, num_feat, H, W), features of any value
+
+    Example:
+        >>> ResidualBlock(num_feat=8)(torch.rand(1, 8, 6, 7)).shape
+        torch.Size([1, 8, 6, 7])
     """
 
     def __init__(self, num_feat: int = 64, kernel_size: int = 3) -> None:
@@ -98,7 +106,11 @@ class DenseConnectionBlock(nn.Module):
         num_layers: Number of 3x3 convolutions.
 
     Shape:
-        (N, num_feat, H, W) -> (N, num_feat, H, W)
+        (N, num_feat, H, W) -> (N, num_feat, H, W), features of any value
+
+    Example:
+        >>> DenseConnectionBlock(num_feat=8)(torch.rand(1, 8, 6, 7)).shape
+        torch.Size([1, 8, 6, 7])
     """
 
     def __init__(self, num_feat: int = 64, growth_rate: int | None = None, num_layers: int = 8) -> None:
@@ -129,7 +141,11 @@ class ResidualDenseBlock(DenseConnectionBlock):
         num_layers: Number of 3x3 convolutions (C).
 
     Shape:
-        (N, num_feat, H, W) -> (N, num_feat, H, W)
+        (N, num_feat, H, W) -> (N, num_feat, H, W), features of any value
+
+    Example:
+        >>> ResidualDenseBlock(num_feat=8)(torch.rand(1, 8, 6, 7)).shape
+        torch.Size([1, 8, 6, 7])
     """
 
     def __init__(self, num_feat: int = 64, growth_rate: int | None = None, num_layers: int = 8) -> None:

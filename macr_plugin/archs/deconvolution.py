@@ -24,9 +24,14 @@ class BlurOperator:
     transpose, with some 2 to 3 numbers for each pixel and each pixel of a motion's length.
 
     Args:
-        kernels: Shape (K, S, S) with odd S.
-        labels: Index of the kernel of each pixel, shape (H, W).
-        dtype: Of the pictures.
+        kernels: Shape (K, S, S) with odd S; weights of at least 0 that add up to 1.
+        labels: Index of the kernel of each pixel, shape (H, W), int64.
+        dtype: Floating type of the pictures.
+
+    Example:
+        >>> kernels, labels = torch.full((1, 3, 3), 1 / 9), torch.zeros(5, 6, dtype=torch.int64)
+        >>> BlurOperator(kernels, labels).blur(torch.ones(3, 7, 8)).shape
+        torch.Size([3, 5, 6])
     """
 
     def __init__(self, kernels: Tensor, labels: Tensor, dtype: torch.dtype = torch.float32) -> None:
@@ -62,10 +67,10 @@ class BlurOperator:
         """Apply the operator.
 
         Args:
-            sharp: Shape (C, H + S - 1, W + S - 1).
+            sharp: Shape (C, H + S - 1, W + S - 1), brightness in [0, 1].
 
         Returns:
-            Shape (C, H, W).
+            Shape (C, H, W), brightness in [0, 1].
         """
         return (self._forward @ sharp.flatten(1).T).T.reshape(-1, *self.size)
 
@@ -73,7 +78,7 @@ class BlurOperator:
         """Apply the transposed operator.
 
         Args:
-            blurred: Shape (C, H, W).
+            blurred: Shape (C, H, W), of any value.
 
         Returns:
             Shape (C, H + S - 1, W + S - 1).
@@ -81,11 +86,11 @@ class BlurOperator:
         return (self._adjoint @ blurred.flatten(1).T).T.reshape(-1, *self.sharp_size)
 
     def pad(self, picture: Tensor) -> Tensor:
-        """Enlarge a picture (C, H, W) to the size of the sharp one, its border repeated."""
+        """Enlarge a picture (C, H, W) of any value range to (C, H + S - 1, W + S - 1), its border repeated."""
         return functional.pad(picture[None], (self.radius,) * 4, mode="replicate")[0]
 
     def crop(self, sharp: Tensor) -> Tensor:
-        """Cut the size of the blurred picture out of a sharp one."""
+        """Cut the middle (C, H, W) out of a picture (C, H + S - 1, W + S - 1) of any value range."""
         return sharp[:, self.radius : self.radius + self.size[0], self.radius : self.radius + self.size[1]]
 
 
@@ -96,13 +101,17 @@ def conjugate_gradients(
 
     Args:
         operator: Maps tensors to tensors of their shape.
-        target: Right side.
-        start: First guess.
+        target: Right side, of any shape and value.
+        start: First guess, of the same shape.
         iterations: Steps at most.
         tolerance: Ends when the norm of the residual is below this share of the target's.
 
     Returns:
-        The solution.
+        The solution ``x``, of the same shape.
+
+    Example:
+        >>> conjugate_gradients(lambda x: 2 * x, torch.ones(2), torch.zeros(2), iterations=5, tolerance=1e-6)
+        tensor([0.5000, 0.5000])
     """
     solution, residual = start, target - operator(start)
     direction = residual
@@ -150,6 +159,11 @@ def deconvolve(
 
     Returns:
         Shape (C, H, W), not clipped.
+
+    Example:
+        >>> operator = BlurOperator(torch.full((1, 3, 3), 1 / 9), torch.zeros(16, 16, dtype=torch.int64))
+        >>> deconvolve(torch.rand(3, 16, 16), operator, PatchMixture.shipped(), stride=4).shape
+        torch.Size([3, 16, 16])
     """
     sharp = operator.pad(blurred)
     evidence = operator.adjoint(blurred)

@@ -44,6 +44,10 @@ class DeepDeblur(nn.Module):
     The default has 11,721,321 parameters, as the authors' PyTorch code, and takes 335.9 G multiply-accumulates at
     256x256. Its weights start as PyTorch's and Torch7's convolutions do. The scales are made by
     :func:`~macr_plugin.archs.pyramid.image_pyramid` where the authors use a Gaussian pyramid.
+
+    Example:
+        >>> DeepDeblur(num_feat=8, num_blocks=1)(torch.rand(1, 3, 37, 50)).shape
+        torch.Size([1, 3, 37, 50])
     """
 
     def __init__(self, num_feat: int = 64, num_blocks: int = 19, num_scales: int = 3, kernel_size: int = 5) -> None:
@@ -85,8 +89,8 @@ class DeepDeblur(nn.Module):
             all_scales: Return the restored pictures of every scale.
 
         Returns:
-            The finest picture, shape (N, 3, H, W); with ``all_scales`` the list of ``num_scales`` pictures, finest
-            first, the k-th of size ceil(H / 2**k) x ceil(W / 2**k).
+            The finest picture, shape (N, 3, H, W), unclipped; with ``all_scales`` the list of ``num_scales`` pictures,
+            finest first, the k-th of size ceil(H / 2**k) x ceil(W / 2**k).
         """
         check_minimum_size(x, self.minimum_size, "DeepDeblur")
         size = (x.shape[-2], x.shape[-1])
@@ -121,6 +125,10 @@ class DeepDeblurDiscriminator(nn.Module):
         (N, 3, H, W) RGB in [0, 1] -> (N, 1, 1, 1), a logit: above 0 means sharp. Any H and W.
 
     The default has 10,725,216 parameters, as in the authors' PyTorch code.
+
+    Example:
+        >>> DeepDeblurDiscriminator(num_feat=8)(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 1, 1, 1])
     """
 
     #: Side in pixels of what the dense layers see: a crop of 256 after all strides.

@@ -43,7 +43,11 @@ class MSRM(nn.Module):
         branch_channels: Channels of each branch.
 
     Shape:
-        (N, num_feat, H, W) -> (N, num_feat, H, W)
+        (N, num_feat, H, W) -> (N, num_feat, H, W), features of any value
+
+    Example:
+        >>> MSRM(num_feat=8, branch_channels=2)(torch.rand(1, 8, 6, 7)).shape
+        torch.Size([1, 8, 6, 7])
     """
 
     kernel_sizes = (1, 3, 5, 7)
@@ -82,7 +86,11 @@ class ACRB(nn.Module):
             operations, ``"all"`` for the outputs of all operations.
 
     Shape:
-        (N, num_feat, H, W) -> (N, num_feat, H, W)
+        (N, num_feat, H, W) -> (N, num_feat, H, W), features of any value
+
+    Example:
+        >>> ACRB(num_feat=8)(torch.rand(1, 8, 6, 7)).shape
+        torch.Size([1, 8, 6, 7])
     """
 
     def __init__(
@@ -155,6 +163,13 @@ class MACR(nn.Module):
 
     The default has 4,006,915 parameters. Weights start Glorot uniform and biases at zero, the default of the TensorFlow
     that the authors used; the second convolution of a residual block starts at a tenth of that.
+
+    Example:
+        >>> network = MACR(num_feat=8, num_blocks=1)
+        >>> network(torch.rand(1, 3, 37, 50)).shape
+        torch.Size([1, 3, 37, 50])
+        >>> [tuple(picture.shape[-2:]) for picture in network(torch.rand(1, 3, 37, 50), all_scales=True)]
+        [(37, 50), (19, 25), (10, 13)]
     """
 
     #: Product of the strides inside one scale: what its height and width are padded to.
@@ -214,14 +229,14 @@ class MACR(nn.Module):
         graphs would carry it.
 
         Returns:
-            int64: ``num_scales``, ``skip_connections``, ``global_skip``, whether ``fuse_inputs`` is ``"all"``, the
-            place of ``block`` in :data:`BLOCKS`, then ``dilations``.
+            int64, shape (5 + number of dilations,): ``num_scales``, ``skip_connections``, ``global_skip``, whether
+            ``fuse_inputs`` is ``"all"``, the place of ``block`` in :data:`BLOCKS`, then ``dilations``.
         """
         options = (self.num_scales, self.skip_connections, self.global_skip, *self._block_options)
         return torch.tensor(options, dtype=torch.int64, device=self.conv1.weight.device)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Stay as the constructor's arguments say, whatever the network was that ``state`` tells of."""
+        """Ignore ``state``, int64 of any shape (K,): the constructor's arguments decide."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # Files from before there was this entry fit as well.
@@ -236,8 +251,8 @@ class MACR(nn.Module):
             all_scales: Return the restored pictures of every scale.
 
         Returns:
-            The finest picture, shape (N, 3, H, W); with ``all_scales`` the list of ``num_scales`` pictures, finest
-            first, the k-th of size ceil(H / 2**k) x ceil(W / 2**k).
+            The finest picture, shape (N, 3, H, W), unclipped; with ``all_scales`` the list of ``num_scales`` pictures,
+            finest first, the k-th of size ceil(H / 2**k) x ceil(W / 2**k).
         """
         check_minimum_size(x, self.minimum_size, "MACR")
         blurred_pyramid = image_pyramid(x, self.num_scales)
@@ -252,11 +267,11 @@ class MACR(nn.Module):
         """Restore one scale.
 
         Args:
-            blurred: Blurred picture X_i of this scale, shape (N, 3, h, w).
-            coarser: Restored picture Y_(i-1) of the coarser scale, of any size.
+            blurred: Blurred picture X_i of this scale, shape (N, 3, h, w), RGB in [0, 1].
+            coarser: Restored picture Y_(i-1) of the coarser scale, shape (N, 3, h', w') of any size.
 
         Returns:
-            Restored picture Y_i, shape (N, 3, h, w).
+            Restored picture Y_i, shape (N, 3, h, w), unclipped.
         """
         height, width = blurred.shape[-2:]
         both = torch.cat([blurred, resize(coarser, (height, width))], dim=1)

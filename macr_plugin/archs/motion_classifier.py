@@ -36,6 +36,10 @@ class MotionClassifier(nn.Module):
         (N, 3, 30, 30) RGB in [0, 1] -> (N, 73, 1, 1) logits; (N, 3, H, W) -> (N, 73, (H - 22) // 8, (W - 22) // 8).
 
     With the paper's channels it has 4,899,017 parameters.
+
+    Example:
+        >>> MotionClassifier((4, 4, 8))(torch.rand(2, 3, 30, 30)).shape
+        torch.Size([2, 73, 1, 1])
     """
 
     def __init__(self, channels: tuple[int, int, int] = (96, 256, 1024)) -> None:
@@ -64,10 +68,10 @@ class MotionClassifier(nn.Module):
         """Classify patches, or every place of a picture.
 
         Args:
-            patches: See the class.
+            patches: Shape (N, 3, 30, 30), or whole pictures (N, 3, H, W); RGB in [0, 1].
 
         Returns:
-            Logits.
+            Logits, shape (N, 73, 1, 1), or (N, 73, (H - 22) // 8, (W - 22) // 8).
         """
         return self.layers(patches - MID_GREY)
 
@@ -85,7 +89,13 @@ def candidate_log_probabilities(classifier: nn.Module, picture: Tensor, progress
         progress: Show a progress bar.
 
     Returns:
-        Shape (361, ceil(H / 8), ceil(W / 8)), for squares of 8x8 pixels; the patch of each lies around its centre.
+        Log-probabilities, at most 0, shape (361, ceil(H / 8), ceil(W / 8)), for squares of 8x8 pixels; the patch of
+        each lies around its centre.
+
+    Example:
+        >>> classifier = MotionClassifier((4, 4, 8)).requires_grad_(False)
+        >>> candidate_log_probabilities(classifier, torch.rand(3, 40, 50)).shape
+        torch.Size([361, 5, 7])
     """
     cells = math.ceil(picture.shape[-2] / CELL), math.ceil(picture.shape[-1] / CELL)
     angles = range(0, CLASS_STEP, CANDIDATE_STEP)

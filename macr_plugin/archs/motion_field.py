@@ -55,7 +55,7 @@ class MotionCandidates:
         return torch.cat([torch.zeros(1, dtype=torch.float64), each.repeat(len(LENGTHS) - 1)])
 
     def vectors(self) -> Tensor:
-        """Way between the centres of the first and the last pixel of each line, (x, y), shape (K, 2), float64.
+        """Way between the centres of the first and the last pixel of each line, (x, y) in pixels, (K, 2), float64.
 
         It is one pixel shorter than the line, so that no motion is the null vector whatever its orientation.
         """
@@ -70,7 +70,7 @@ class MotionCandidates:
         return torch.where(radii == 0, math.pi / 2, ring)
 
     def kernels(self) -> Tensor:
-        """Blur kernel of each motion, see :func:`line_kernels`, shape (K, 25, 25), float64."""
+        """Blur kernel of each motion, see :func:`line_kernels`, shape (K, 25, 25), float64 in [0, 1]."""
         return line_kernels(self.vectors())
 
     def index(self, length: int, angle: int) -> int:
@@ -100,7 +100,13 @@ def line_kernels(vectors: Tensor, size: int = KERNEL_SIZE) -> Tensor:
         size: Height and width of the kernels, odd.
 
     Returns:
-        Shape (K, size, size), centred and point-symmetric.
+        Shape (K, size, size), weights in [0, 1], centred and point-symmetric.
+
+    Example:
+        >>> line_kernels(torch.tensor([[2.0, 0.0]]), size=3)
+        tensor([[[0.0000, 0.0000, 0.0000],
+                 [0.3333, 0.3333, 0.3333],
+                 [0.0000, 0.0000, 0.0000]]])
     """
     place = torch.arange(size, dtype=vectors.dtype, device=vectors.device) - size // 2
     y, x = torch.meshgrid(place, place, indexing="ij")
@@ -116,11 +122,15 @@ def motion_distance(first: Tensor, second: Tensor) -> Tensor:
     """Tell how far motions are apart, whichever way each of them is walked.
 
     Args:
-        first: Motions (x, y), shape (..., 2).
+        first: Motions (x, y) in pixels, shape (..., 2).
         second: Likewise; the shapes are broadcast.
 
     Returns:
         The smaller of ``|first - second|`` and ``|first + second|`` in pixels, shape (...).
+
+    Example:
+        >>> motion_distance(torch.tensor([3.0, 0.0]), torch.tensor([-3.0, 4.0]))
+        tensor(4.)
     """
     return torch.minimum((first - second).norm(dim=-1), (first + second).norm(dim=-1))
 
@@ -136,13 +146,20 @@ def smooth_field(log_probabilities: Tensor, motions: MotionCandidates, weight: f
     area; otherwise short motions would win wherever the picture says nothing.
 
     Args:
-        log_probabilities: Of each motion at each cell, shape (K, rows, columns).
+        log_probabilities: Of each motion at each cell, at most 0, shape (K, rows, columns).
         motions: The K motions.
         weight: How much a squared pixel of distance between neighbours counts; 0 leaves each cell its likeliest motion.
         limit: Distance in pixels from which on neighbours count as strangers, so that edges of moving objects stay.
 
     Returns:
         Index of the chosen motion of each cell, shape (rows, columns), int64.
+
+    Example:
+        >>> evidence = torch.zeros(len(CLASSES), 2, 3).log_softmax(0)
+        >>> evidence[5] += 9
+        >>> smooth_field(evidence, CLASSES, weight=0.5, limit=6)
+        tensor([[5, 5, 5],
+                [5, 5, 5]])
     """
     vectors = motions.vectors()
     distance = motion_distance(vectors[:, None], vectors[None]).clamp(max=limit)
@@ -167,6 +184,11 @@ def _pass_both_ways(evidence: Tensor, affinity: Tensor) -> Tensor:
 
 
 def rotation(degrees: float) -> Tensor:
-    """Matrix that turns (x, y) by an angle, shape (2, 2), float64."""
+    """Matrix that turns (x, y) by an angle, shape (2, 2), float64 in [-1, 1].
+
+    Example:
+        >>> (rotation(90) @ torch.tensor([1.0, 0.0], dtype=torch.float64)).round()
+        tensor([0., 1.], dtype=torch.float64)
+    """
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return torch.tensor([[cosine, -sine], [sine, cosine]], dtype=torch.float64)

@@ -25,7 +25,7 @@ class PatchMixture(nn.Module):
     Its numbers are constants, which no checkpoint holds.
 
     Args:
-        weights: Probability of each component, shape (K,).
+        weights: Probability of each component in [0, 1], shape (K,).
         covariances: Of the pixels of a patch in rows, for brightness in [0, 1], shape (K, P * P, P * P).
     """
 
@@ -63,7 +63,11 @@ class PatchMixture(nn.Module):
             offset: First row and column of the patches, below ``stride``.
 
         Returns:
-            Shape (C, H, W). Pixels that no patch covers are left as they are.
+            Shape (C, H, W), not clipped. Pixels that no patch covers are left as they are.
+
+        Example:
+            >>> PatchMixture.shipped().denoise(torch.rand(3, 16, 20), variance=0.01, stride=4).shape
+            torch.Size([3, 16, 20])
         """
         size, (top, left) = self.patch_size, offset
         part = picture[:, top:, left:]
@@ -96,7 +100,7 @@ class PatchMixture(nn.Module):
         """Tell to which component each noisy patch belongs most likely.
 
         Args:
-            patches: Without their means, one a column, shape (P * P, n).
+            patches: Brightness without its mean, in [-1, 1], one patch a column, shape (P * P, n).
             variance: Of the noise in them.
 
         Returns:

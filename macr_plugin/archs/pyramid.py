@@ -18,6 +18,10 @@ def scale_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
 
     Returns:
         ``ceil(H / 2**scale), ceil(W / 2**scale)``.
+
+    Example:
+        >>> scale_size((37, 50), 2)
+        (10, 13)
     """
     height, width = size
     # Not -(-height // 2**scale): ONNX rounds the quotient of a negative number towards zero.
@@ -28,11 +32,15 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resample to a size, bilinearly, with an antialiasing filter if the picture shrinks.
 
     Args:
-        image: Shape (N, C, H, W).
+        image: Shape (N, C, H, W), floating, of any value range, which the result stays within.
         size: Height and width of the result.
 
     Returns:
         Shape (N, C, height, width); the very same tensor when it has that size already.
+
+    Example:
+        >>> resize(torch.rand(1, 3, 37, 50), (19, 25)).shape
+        torch.Size([1, 3, 19, 25])
     """
     height, width = image.shape[-2:]
     if is_symbolic(image):
@@ -71,11 +79,15 @@ def image_pyramid(image: Tensor, num_scales: int) -> list[Tensor]:
     """Resample a picture to every scale, each directly from full resolution (section 2.1 of the paper).
 
     Args:
-        image: Shape (N, C, H, W).
+        image: Shape (N, C, H, W), floating, of any value range.
         num_scales: How many scales, full resolution included.
 
     Returns:
         ``num_scales`` pictures, finest first; the first is ``image`` itself.
+
+    Example:
+        >>> [tuple(picture.shape) for picture in image_pyramid(torch.rand(1, 3, 37, 50), 3)]
+        [(1, 3, 37, 50), (1, 3, 19, 25), (1, 3, 10, 13)]
     """
     height, width = image.shape[-2:]
     return [resize(image, scale_size((height, width), scale)) for scale in range(num_scales)]

@@ -43,6 +43,11 @@ class SpandrelNet(nn.Module):
     Raises:
         InputError: If a package is missing, the architecture or one of its options is unknown, the checkpoint cannot be
             read, or the network does not map a colour picture to one of the same size.
+
+    Example:
+        >>> import torch
+        >>> SpandrelNet("NAFNet", width=8, enc_blk_nums=[1], dec_blk_nums=[1])(torch.rand(1, 3, 37, 50)).shape
+        torch.Size([1, 3, 37, 50])
     """
 
     def __init__(self, architecture: str | None = None, checkpoint: str | None = None, **options: Any) -> None:
@@ -69,7 +74,7 @@ class SpandrelNet(nn.Module):
             x: Blurred pictures, shape (N, 3, H, W), RGB in [0, 1].
 
         Returns:
-            Restored pictures, shape (N, 3, H, W).
+            Restored pictures, shape (N, 3, H, W), unclipped.
         """
         height, width = x.shape[-2:]
         right, bottom = self._sizes.get_padding(width, height)

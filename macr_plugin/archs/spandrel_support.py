@@ -78,13 +78,17 @@ def read_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read every option of a MACR off its state dict.
 
     Args:
-        state: Weights for which :func:`is_macr` is true.
+        state: Weights by name, of MACR's shapes, (C', C, k, k), and of any value: :func:`is_macr` is true for them.
 
     Returns:
         The arguments of :class:`MACR`. ``branch_channels`` has its default where there is no MSRM.
 
     Raises:
         InputError: If the state dict lacks the options that no shape tells.
+
+    Example:
+        >>> read_options(MACR(num_feat=8, num_blocks=2).state_dict())["num_blocks"]
+        2
     """
     if EXTRA_STATE not in state:
         raise InputError(

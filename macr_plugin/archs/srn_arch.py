@@ -30,7 +30,7 @@ class EncoderBlock(nn.Sequential):
         num_blocks: Number of residual blocks.
 
     Shape:
-        (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)
+        (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride), features of any value
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, num_blocks: int) -> None:
@@ -50,7 +50,7 @@ class DecoderBlock(nn.Sequential):
         num_blocks: Number of residual blocks.
 
     Shape:
-        (N, in_channels, H, W) -> (N, out_channels, 2 H, 2 W)
+        (N, in_channels, H, W) -> (N, out_channels, 2 H, 2 W), features of any value
     """
 
     def __init__(self, in_channels: int, out_channels: int, num_blocks: int) -> None:
@@ -71,6 +71,11 @@ class ConvLSTM(nn.Module):
         (N, num_feat, H, W), with a state of the same shape -> (N, num_feat, H, W) and the new state
 
     A 1 is added to the forget gate, so that the cell is kept at first.
+
+    Example:
+        >>> hidden, cell = ConvLSTM(num_feat=8)(torch.rand(1, 8, 6, 7), None)
+        >>> hidden.shape, cell.shape
+        (torch.Size([1, 8, 6, 7]), torch.Size([1, 8, 6, 7]))
     """
 
     def __init__(self, num_feat: int = 128) -> None:
@@ -81,11 +86,11 @@ class ConvLSTM(nn.Module):
         """Take one step.
 
         Args:
-            x: Input.
-            state: Hidden state and cell; None at the first step, for zeros.
+            x: Features, shape (N, num_feat, H, W), of any value.
+            state: Hidden state and cell, each of that shape; None at the first step, for zeros.
 
         Returns:
-            New hidden state, which is the output, and new cell.
+            New hidden state in [-1, 1], which is the output, and new cell, both of that shape.
         """
         hidden, cell = state if state is not None else (torch.zeros_like(x), torch.zeros_like(x))
         admit, candidate, keep, emit = self.gates(torch.cat([x, hidden], dim=1)).chunk(4, dim=1)
@@ -125,6 +130,10 @@ class SRNDeblurNet(nn.Module):
     :func:`~macr_plugin.archs.pyramid.resize` where they use TensorFlow 1's bilinear resizing, which does not filter.
     And TensorFlow pads an even picture by one pixel less before the first row and column than after the last, so that
     weights of their code would have to be turned by 180 degrees, and the pictures with them.
+
+    Example:
+        >>> SRNDeblurNet(num_feat=8, num_blocks=1)(torch.rand(1, 3, 37, 50)).shape
+        torch.Size([1, 3, 37, 50])
     """
 
     def __init__(
@@ -173,8 +182,8 @@ class SRNDeblurNet(nn.Module):
             all_scales: Return the restored pictures of every scale.
 
         Returns:
-            The finest picture, shape (N, 3, H, W); with ``all_scales`` the list of ``num_scales`` pictures, finest
-            first, the k-th of size ceil(H / 2**k) x ceil(W / 2**k).
+            The finest picture, shape (N, 3, H, W), unclipped; with ``all_scales`` the list of ``num_scales`` pictures,
+            finest first, the k-th of size ceil(H / 2**k) x ceil(W / 2**k).
         """
         check_minimum_size(x, self.minimum_size, "SRNDeblurNet")
         size = (x.shape[-2], x.shape[-1])
@@ -191,8 +200,8 @@ class SRNDeblurNet(nn.Module):
         """Restore one scale.
 
         Args:
-            blurred: Blurred picture of this scale, shape (N, 3, h, w); 4 divides h and w.
-            coarser: Restored picture of the coarser scale, of any size.
+            blurred: Blurred picture of this scale, shape (N, 3, h, w), RGB in [0, 1]; 4 divides h and w.
+            coarser: Restored picture of the coarser scale, shape (N, 3, h', w') of any size.
             state: State of the recurrence after the coarser scale, of any size; None at the first or without one.
 
         Returns:

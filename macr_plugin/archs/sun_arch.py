@@ -64,6 +64,10 @@ class SunMotionNet(nn.Module):
         InputError: If an option is below what makes sense, or a picture is too small.
 
     The default has 4,899,017 parameters. The two last steps compute in float32 whatever the weights are.
+
+    Example:
+        >>> SunMotionNet(channels=(4, 4, 8))(torch.rand(1, 3, 32, 40)).shape
+        torch.Size([1, 3, 32, 40])
     """
 
     #: Smallest height and width in pixels: one patch.
@@ -105,7 +109,7 @@ class SunMotionNet(nn.Module):
             progress: Show progress bars.
 
         Returns:
-            The restored pictures, shape (N, 3, H, W); with ``return_logits`` the logits of
+            The restored pictures, shape (N, 3, H, W), unclipped; with ``return_logits`` the logits of
             :class:`~macr_plugin.archs.motion_classifier.MotionClassifier`.
         """
         check_minimum_size(x, self.minimum_size, "SunMotionNet")
@@ -122,7 +126,7 @@ class SunMotionNet(nn.Module):
             progress: Show a progress bar.
 
         Returns:
-            The field.
+            The field: labels of shape (H, W) and vectors of shape (H, W, 2), in pixels.
         """
         log_probabilities = candidate_log_probabilities(self.classifier, picture, progress).float()
         evidence = self.evidence_weight * log_probabilities

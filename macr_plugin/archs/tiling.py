@@ -39,7 +39,7 @@ def restore_in_tiles(
 
     Args:
         restore: Maps (N, C, h, w) to (N, C, h, w); its result may be on another device.
-        image: Shape (N, C, H, W), floating or uint8.
+        image: Shape (N, C, H, W), floating in [0, 1] or uint8.
         size: Largest height and width of a tile, in pixels.
         overlap: Pixels that neighbouring tiles share at least.
         margin: Pixels along the inner edges of a tile that are thrown away.
@@ -49,6 +49,10 @@ def restore_in_tiles(
 
     Raises:
         InputError: If a tile is not larger than the overlap, or the margins are wider than it.
+
+    Example:
+        >>> restore_in_tiles(lambda tile: 1 - tile, torch.zeros(1, 3, 40, 50), size=32, overlap=8).shape
+        torch.Size([1, 3, 40, 50])
     """
     if not 0 <= overlap < size:
         raise InputError(f"tiles of {size} px cannot overlap by {overlap} px: choose an overlap from 0 to {size - 1}")

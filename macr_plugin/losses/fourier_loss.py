@@ -19,6 +19,13 @@ class MACRFourierLoss(nn.Module):
         loss_weight: Factor of the whole loss.
         l1_weight: Factor of ``L_A``, the mean absolute error.
         fourier_weight: Factor of ``L_F``.
+
+    Shape:
+        Twice (N, C, H, W) in [0, 1] -> (), at least 0.
+
+    Example:
+        >>> MACRFourierLoss(fourier_weight=0)(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.5))
+        tensor(0.5000)
     """
 
     def __init__(self, loss_weight: float = 1.0, l1_weight: float = 1.0, fourier_weight: float = 1.0) -> None:

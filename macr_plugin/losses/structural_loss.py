@@ -30,6 +30,14 @@ class MACRLoss(nn.Module):
         l1_weight: Factor of ``L_A``.
         structural_weight: Factor of ``L_S``.
         max_levels: The most levels MS-SSIM may use, from 1 to 5.
+
+    Shape:
+        Twice (N, C, H, W) in [0, 1] -> (), at least 0.
+
+    Example:
+        >>> picture = torch.rand(1, 3, 32, 32)
+        >>> MACRLoss()(picture, picture)
+        tensor(0.)
     """
 
     def __init__(
@@ -86,6 +94,14 @@ class MACRSSIMLoss(nn.Module):
 
     Args:
         loss_weight: Factor of the loss.
+
+    Shape:
+        Twice (N, C, H, W) in [0, 1] -> (), in [0, 2].
+
+    Example:
+        >>> picture = torch.rand(1, 3, 32, 32)
+        >>> MACRSSIMLoss()(picture, picture)
+        tensor(0.)
     """
 
     def __init__(self, loss_weight: float = 1.0) -> None:
@@ -115,6 +131,14 @@ class MACRMSSSIMLoss(nn.Module):
     Args:
         loss_weight: Factor of the loss.
         max_levels: The most levels MS-SSIM may use, from 1 to 5.
+
+    Shape:
+        Twice (N, C, H, W) in [0, 1] -> (), at least 0.
+
+    Example:
+        >>> picture = torch.rand(1, 3, 32, 32)
+        >>> MACRMSSSIMLoss()(picture, picture)
+        tensor(0.)
     """
 
     def __init__(self, loss_weight: float = 1.0, max_levels: int = 5) -> None:

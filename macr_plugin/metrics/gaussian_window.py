@@ -26,17 +26,50 @@ _CHAIN = tuple(_WEIGHTS[tap] / math.fsum(_WEIGHTS[: tap + 1]) for tap in range(W
 
 
 def window(maps: Tensor) -> Tensor:
-    """Apply the Gaussian window over the last two dimensions, at all positions where it fits."""
+    """Average over the Gaussian window along the last two dimensions, at all positions where it fits.
+
+    Args:
+        maps: Shape (..., H, W), floating, of any value; H and W at least 11.
+
+    Returns:
+        Shape (..., H - 10, W - 10), within the range of ``maps``.
+
+    Example:
+        >>> window(torch.ones(1, 1, 11, 12))
+        tensor([[[[1., 1.]]]])
+    """
     return _window_along(_window_along(maps, -2), -1)
 
 
 def spread(gradient: Tensor) -> Tensor:
-    """Apply the transpose of :func:`window`, whose weights are the same from either end."""
+    """Apply the transpose of :func:`window`, whose weights are the same from either end.
+
+    Args:
+        gradient: Shape (..., H, W), floating, of any value.
+
+    Returns:
+        Shape (..., H + 10, W + 10).
+
+    Example:
+        >>> spread(torch.ones(1, 1, 1, 1)).shape
+        torch.Size([1, 1, 11, 11])
+    """
     return window(F.pad(gradient, [2 * WINDOW_RADIUS] * 4))
 
 
 def window_in_volume(maps: Tensor) -> Tensor:
-    """Apply the Gaussian window along rows, columns and channels, whose ends are repeated."""
+    """Average over the Gaussian window along rows, columns and channels; the first and last channel are repeated.
+
+    Args:
+        maps: Shape (..., C, H, W), floating, of any value; H and W at least 11.
+
+    Returns:
+        Shape (..., C, H - 10, W - 10), within the range of ``maps``.
+
+    Example:
+        >>> window_in_volume(torch.ones(1, 3, 11, 12)).shape
+        torch.Size([1, 3, 1, 2])
+    """
     return _window_along(repeat_border(window(maps), -3), -3)
 
 
@@ -44,11 +77,15 @@ def repeat_border(pictures: Tensor, dim: int) -> Tensor:
     """Continue pictures by the radius of the window, 5, repeating what stands at the border.
 
     Args:
-        pictures: A tensor of any shape and dtype.
+        pictures: A tensor of any shape, dtype and value.
         dim: The dimension to continue at both ends.
 
     Returns:
         The tensor, longer by 10 along ``dim``.
+
+    Example:
+        >>> repeat_border(torch.tensor([1, 2]), 0)
+        tensor([1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2])
     """
     size = pictures.shape[dim]
     positions = torch.arange(-WINDOW_RADIUS, size + WINDOW_RADIUS, device=pictures.device)

@@ -34,7 +34,11 @@ def to_uint8(pictures: Tensor) -> Tensor:
         pictures: Any shape; floating in [0, 1], or uint8, which is returned as it is.
 
     Returns:
-        uint8, 0 to 255, on the device of the pictures.
+        uint8, 0 to 255, of the same shape, on the device of the pictures.
+
+    Example:
+        >>> to_uint8(torch.tensor([-0.1, 0.5, 1.0]))
+        tensor([  0, 128, 255], dtype=torch.uint8)
     """
     if pictures.dtype == torch.uint8:
         return pictures
@@ -55,6 +59,10 @@ def psnr(pictures: Tensor, sharp: Tensor, *, crop_border: int = 0, test_y_channe
 
     Raises:
         InputError: If the shapes do not fit or nothing is left between the borders.
+
+    Example:
+        >>> psnr(torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8))
+        tensor([0.], dtype=torch.float64)
     """
     pictures, sharp = _prepare(pictures, sharp, crop_border)
     squared_error = _mean_over_strips(_squared_error, pictures, sharp, 1, test_y_channel)
@@ -65,7 +73,8 @@ def ssim_per_channel(pictures: Tensor, sharp: Tensor, *, crop_border: int = 0, t
     """SSIM of each channel, averaged, as BasicSR's ``calculate_ssim`` and ``tf.image.ssim``.
 
     Args:
-        pictures: As for :func:`psnr`, at least 11 px on each side once the borders are cut off.
+        pictures: Shape (N, C, H, W), RGB or grey; floating in [0, 1], or uint8; at least 11 px on each side once the
+            borders are cut off.
         sharp: As for :func:`psnr`.
         crop_border: As for :func:`psnr`.
         test_y_channel: As for :func:`psnr`.
@@ -75,6 +84,11 @@ def ssim_per_channel(pictures: Tensor, sharp: Tensor, *, crop_border: int = 0, t
 
     Raises:
         InputError: As :func:`psnr`, and if a side is below 11 px.
+
+    Example:
+        >>> picture = torch.rand(1, 3, 16, 16)
+        >>> ssim_per_channel(picture, picture)
+        tensor([1.], dtype=torch.float64)
     """
     pictures, sharp = _prepare(pictures, sharp, crop_border)
     return _mean_over_strips(_strip_ssim, pictures, sharp, WINDOW_SIZE, test_y_channel)
@@ -87,7 +101,7 @@ def ssim_3d(pictures: Tensor, sharp: Tensor, *, crop_border: int = 0, test_y_cha
     pixel counts.
 
     Args:
-        pictures: As for :func:`psnr`.
+        pictures: Shape (N, C, H, W), RGB or grey; floating in [0, 1], or uint8.
         sharp: As for :func:`psnr`.
         crop_border: As for :func:`psnr`.
         test_y_channel: As for :func:`psnr`.
@@ -97,6 +111,11 @@ def ssim_3d(pictures: Tensor, sharp: Tensor, *, crop_border: int = 0, test_y_cha
 
     Raises:
         InputError: As :func:`psnr`.
+
+    Example:
+        >>> picture = torch.rand(1, 3, 16, 16)
+        >>> ssim_3d(picture, picture)
+        tensor([1.], dtype=torch.float64)
     """
     pictures, sharp = (repeat_border(repeat_border(batch, -2), -1) for batch in _prepare(pictures, sharp, crop_border))
     return _mean_over_strips(_strip_volume_ssim, pictures, sharp, WINDOW_SIZE, test_y_channel)
@@ -127,6 +146,10 @@ def calculate_psnr_on_device(
 
     Raises:
         InputError: If the pictures are not uint8, do not fit or are too small.
+
+    Example:
+        >>> calculate_psnr_on_device(np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8), crop_border=0)
+        0.0
     """
     return _on_device(psnr, img, img2, crop_border, input_order, test_y_channel)
 
@@ -142,7 +165,7 @@ def calculate_ssim_on_device(
     """:func:`ssim_per_channel` with the signature of BasicSR's metrics; on the GPU if there is one.
 
     Args:
-        img: As for :func:`calculate_psnr_on_device`.
+        img: Picture, uint8, 0 to 255, of shape (H, W, 3) BGR, (3, H, W) BGR or (H, W).
         img2: As for :func:`calculate_psnr_on_device`.
         crop_border: As for :func:`calculate_psnr_on_device`.
         input_order: As for :func:`calculate_psnr_on_device`.
@@ -154,6 +177,11 @@ def calculate_ssim_on_device(
 
     Raises:
         InputError: As :func:`calculate_psnr_on_device`.
+
+    Example:
+        >>> picture = np.zeros((16, 16, 3), np.uint8)
+        >>> calculate_ssim_on_device(picture, picture, crop_border=0)
+        1.0
     """
     return _on_device(ssim_per_channel, img, img2, crop_border, input_order, test_y_channel)
 
@@ -169,7 +197,7 @@ def calculate_ssim_3d(
     """:func:`ssim_3d` with the signature of BasicSR's metrics; on the GPU if there is one.
 
     Args:
-        img: As for :func:`calculate_psnr_on_device`.
+        img: Picture, uint8, 0 to 255, of shape (H, W, 3) BGR, (3, H, W) BGR or (H, W).
         img2: As for :func:`calculate_psnr_on_device`.
         crop_border: As for :func:`calculate_psnr_on_device`.
         input_order: As for :func:`calculate_psnr_on_device`.
@@ -181,6 +209,11 @@ def calculate_ssim_3d(
 
     Raises:
         InputError: As :func:`calculate_psnr_on_device`.
+
+    Example:
+        >>> picture = np.zeros((16, 16, 3), np.uint8)
+        >>> calculate_ssim_3d(picture, picture, crop_border=0)
+        1.0
     """
     return _on_device(ssim_3d, img, img2, crop_border, input_order, test_y_channel)
 

@@ -27,7 +27,7 @@ class Place(NamedTuple):
         return self.height - 2 * WINDOW_RADIUS, self.width - 2 * WINDOW_RADIUS
 
     def of(self, windows: Tensor) -> Tensor:
-        """The windows (..., H, W) of a canvas that fit into the picture."""
+        """The windows that fit into the picture, out of those (..., H, W) of a canvas, of any value."""
         rows, columns = self.positions
         return windows[..., self.top : self.top + rows, self.left : self.left + columns]
 
@@ -46,7 +46,18 @@ def _columns(pyramids: Sequence[Sequence[Tensor]]) -> dict[tuple[int, int], list
 
 
 def places_of(pyramids: Sequence[Sequence[Tensor]]) -> list[Place]:
-    """The place of each level of the first pyramid, then of the second, and so on, where :func:`arrange` lays them."""
+    """The place of each level of the first pyramid, then of the second, and so on, where :func:`arrange` lays them.
+
+    Args:
+        pyramids: Levels (2, N, C, H, W) of each, of any value.
+
+    Returns:
+        Places in pixels, as many as there are levels.
+
+    Example:
+        >>> places_of([[torch.zeros(2, 1, 3, 32, 32), torch.zeros(2, 1, 3, 16, 16)]])[1]
+        Place(top=0, left=32, height=16, width=16)
+    """
     lefts = dict(zip(columns := _columns(pyramids), starts([width for _, width in columns]), strict=True))
     tops = dict.fromkeys(columns, 0)
     places = []
@@ -59,7 +70,18 @@ def places_of(pyramids: Sequence[Sequence[Tensor]]) -> list[Place]:
 
 
 def arrange(pyramids: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Lay all levels of all pyramids on one canvas: those of one size below each other, the columns side by side."""
+    """Lay all levels of all pyramids on one canvas: those of one size below each other, the columns side by side.
+
+    Args:
+        pyramids: Levels (2, N, C, H_i, W_i) of each, of any value.
+
+    Returns:
+        Shape (2, N, C, H, W), zero between the levels.
+
+    Example:
+        >>> arrange([[torch.zeros(2, 1, 3, 32, 32), torch.zeros(2, 1, 3, 16, 16)]]).shape
+        torch.Size([2, 1, 3, 32, 48])
+    """
     columns = _columns(pyramids)
     height = max(size[0] * len(column) for size, column in columns.items())
     stacked = [torch.cat(column, dim=-2) if len(column) > 1 else column[0] for column in columns.values()]
@@ -68,7 +90,19 @@ def arrange(pyramids: Sequence[Sequence[Tensor]]) -> Tensor:
 
 
 def means(windows: Tensor, places: Sequence[Place]) -> Tensor:
-    """Mean over the windows of each picture on a canvas, (places, N, C)."""
+    """Mean over the windows of each picture on a canvas.
+
+    Args:
+        windows: Shape (N, C, H, W), of any value.
+        places: Of P pictures.
+
+    Returns:
+        Shape (P, N, C), within the range of ``windows``.
+
+    Example:
+        >>> means(torch.ones(1, 2, 22, 22), [Place(0, 0, 32, 32)])
+        tensor([[[1., 1.]]])
+    """
     # Row by row: the sum of a picture is the same to the bit, whatever lies beside it.
     return torch.stack([place.of(windows).mean(-1).mean(-1) for place in places])
 

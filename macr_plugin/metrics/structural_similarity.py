@@ -25,20 +25,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from macr_plugin.errors import InputError
-from macr_plugin.metrics.gaussian_window import WINDOW_SIZE, spread, window, window_in_volume
-from macr_plugin.metrics.pyramid_canvas import Place, arrange, means, places_of, runs
+from macr_plugin.metrics.gaussian_window import WINDOW_SIZE, window_in_volume
+from macr_plugin.metrics.pyramid_canvas import arrange, places_of, runs
+from macr_plugin.metrics.similarity_maps import (
+    K1,
+    K2,
+    MeanSimilarity,
+    deficit_of,
+    local_moments,
+    similarity_map,
+    sum_and_difference,
+)
 
-_K1 = 0.01
-_K2 = 0.03
 _LEVEL_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
@@ -78,11 +84,17 @@ def structural_similarity(
         floor: The value below which a term of MS-SSIM is continued by a straight line.
 
     Returns:
-        SSIM and MS-SSIM of every picture, in float32, or in float64 if an input is float64, whatever autocast says.
+        SSIM and MS-SSIM of every picture, each of shape (N,), in float32, or in float64 if an input
+        is float64, whatever autocast says.
 
     Raises:
         InputError: If the shapes differ or are not four-dimensional, if a dtype is not floating, if a side is below
             11 px or if ``max_levels`` is not between 1 and 5.
+
+    Example:
+        >>> picture = torch.rand(2, 3, 32, 32)
+        >>> structural_similarity(picture, picture).ms_ssim
+        tensor([1., 1.])
     """
     similarity = pyramid_similarity([prediction], [target], max_levels=max_levels, data_range=data_range, floor=floor)
     return StructuralSimilarity(similarity.ssim[0], similarity.ms_ssim[0])
@@ -111,13 +123,18 @@ def pyramid_similarity(
 
     Raises:
         InputError: As :func:`structural_similarity`.
+
+    Example:
+        >>> scales = [torch.rand(2, 3, 32, 32), torch.rand(2, 3, 16, 16)]
+        >>> pyramid_similarity(scales, scales).ssim.shape
+        torch.Size([2, 2])
     """
     for prediction, target in zip(predictions, targets, strict=True):
         _check_pair(prediction, target)
     levels = [level_count(picture.shape[-2], picture.shape[-1], max_levels) for picture in predictions]
     with torch.autocast(predictions[0].device.type, enabled=False):
         pairs = zip(predictions, targets, strict=True)
-        maps = [_sum_and_difference(at_least_float32(first), at_least_float32(second)) for first, second in pairs]
+        maps = [sum_and_difference(at_least_float32(first), at_least_float32(second)) for first, second in pairs]
         pyramids = [_pyramid(one, count) for one, count in zip(maps, levels, strict=True)]
         # Neither moment depends on the offset, so its gradient is zero by construction and need not be computed.
         offsets = [[one.detach().mean((-2, -1), keepdim=True) for one in maps] for maps in pyramids]
@@ -128,7 +145,7 @@ def pyramid_similarity(
         places = places_of(centred)
         compared = [start + level for start, count in runs(levels) for level in sorted({0, count - 1})]
         offset_of = list(itertools.chain.from_iterable(offsets))
-        contrasts, similarities = _MeanSimilarity.apply(
+        contrasts, similarities = MeanSimilarity.apply(
             arrange(centred),
             torch.stack([offset_of[number] for number in compared]),
             tuple(places),
@@ -156,6 +173,11 @@ def ssim(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tens
 
     Raises:
         InputError: As :func:`structural_similarity`.
+
+    Example:
+        >>> picture = torch.rand(2, 3, 32, 32)
+        >>> ssim(picture, picture)
+        tensor([1., 1.])
     """
     return structural_similarity(prediction, target, max_levels=1, data_range=data_range).ssim
 
@@ -179,17 +201,22 @@ def volume_ssim(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) 
     Raises:
         InputError: If the shapes differ or are not four-dimensional, if a dtype is not floating or if a side is below
             11 px.
+
+    Example:
+        >>> picture = torch.rand(2, 3, 32, 32)
+        >>> volume_ssim(picture, picture)
+        tensor([1., 1.])
     """
     _check_pair(prediction, target)
     level_count(prediction.shape[-2], prediction.shape[-1], 1)
     with torch.no_grad(), torch.autocast(prediction.device.type, enabled=False):
         first, second = at_least_float32(prediction), at_least_float32(target)
-        maps = _sum_and_difference(first, second)
+        maps = sum_and_difference(first, second)
         offset = maps.mean((-3, -2, -1), keepdim=True)
-        mean, variance = _local_moments(maps - offset, window_in_volume)
-        contrast = _deficit(variance, (_K2 * data_range) ** 2)
-        luminance = _deficit((mean + offset).square(), (_K1 * data_range) ** 2)
-        return _similarity(contrast, luminance).mean((-3, -2, -1))
+        mean, variance = local_moments(maps - offset, window_in_volume)
+        contrast = deficit_of(variance, (K2 * data_range) ** 2)
+        luminance = deficit_of((mean + offset).square(), (K1 * data_range) ** 2)
+        return similarity_map(contrast, luminance).mean((-3, -2, -1))
 
 
 def level_count(height: int, width: int, max_levels: int = 5) -> int:
@@ -224,10 +251,14 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     """Cast a floating tensor narrower than float32 to float32.
 
     Args:
-        tensor: A floating tensor of any shape.
+        tensor: A floating tensor of any shape and value.
 
     Returns:
         The tensor in float32 or float64, unchanged if it already was.
+
+    Example:
+        >>> at_least_float32(torch.ones(2, dtype=torch.bfloat16)).dtype
+        torch.float32
     """
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
@@ -244,14 +275,6 @@ def _check_pair(prediction: Tensor, target: Tensor) -> None:
         )
 
 
-def _sum_and_difference(first: Tensor, second: Tensor) -> Tensor:
-    """Stack the sum and the difference of two pictures, (2, N, C, H, W): both are linear in the pictures.
-
-    So is halving the size, hence pyramids are built from them directly.
-    """
-    return torch.stack((first + second, first - second)).contiguous()
-
-
 def _pyramid(maps: Tensor, levels: int) -> list[Tensor]:
     """Maps (2, N, C, H, W) at all levels, finest first."""
     pyramid = [maps]
@@ -264,90 +287,6 @@ def _halve(maps: Tensor) -> Tensor:
     height, width = maps.shape[-2:]
     pooled = F.avg_pool2d(maps.flatten(0, 1), kernel_size=2, padding=(height % 2, width % 2))
     return pooled.unflatten(0, maps.shape[:2])
-
-
-def _local_moments(centred: Tensor, window: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the mean and biased variance of (..., H, W) maps within a window, each (..., H - 10, W - 10)."""
-    # One after the other: both at once would not fit into the cache of a processor.
-    mean = window(centred)
-    return mean, window(centred.square()).sub_(mean.square())
-
-
-def _deficit(moments: Tensor, constant: float) -> Tensor:
-    """Return how much a factor of SSIM falls short of 1, from squared moments of the sum and of the difference."""
-    of_sum, of_difference = moments
-    return (2 * of_difference).div_((of_sum + of_difference).add_(2 * constant))
-
-
-def _deficit_gradient(gradient: Tensor, deficit: Tensor, moments: Tensor, constant: float) -> Tensor:
-    """Return the gradient of both moments from that of :func:`_deficit`."""
-    of_sum, of_difference = moments
-    scaled = gradient / (of_sum + of_difference).add_(2 * constant)
-    towards_sum = (scaled * deficit).neg_()
-    return torch.stack((towards_sum, towards_sum.add(scaled, alpha=2)))
-
-
-def _similarity(contrast: Tensor, luminance: Tensor) -> Tensor:
-    """Return the map of SSIM from the deficits in contrast and in luminance."""
-    return 1 - (contrast + luminance).sub_(contrast * luminance)
-
-
-class _MeanSimilarity(torch.autograd.Function):
-    """Mean deficits in contrast, and mean SSIM, of the pictures on a canvas, with the gradient in few operations."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        canvas: Tensor,
-        offsets: Tensor,
-        places: tuple[Place, ...],
-        compared: tuple[int, ...],
-        data_range: float,
-    ) -> tuple[Tensor, Tensor]:
-        """Compare what lies on a canvas.
-
-        Args:
-            ctx: What the backward pass needs.
-            canvas: Sums and differences of pictures without their mean, shape (2, N, C, H, W).
-            offsets: The means of those that are compared, shape (U, 2, N, C, 1, 1).
-            places: T pictures on it.
-            compared: Numbers of those U of them whose SSIM is wanted.
-            data_range: The distance between black and white.
-
-        Returns:
-            Mean deficits in contrast, shape (T, N, C), and mean SSIM, shape (U, N, C).
-        """
-        mean, variance = _local_moments(canvas, window)
-        brightness = mean.clone()
-        for number, offset in zip(compared, offsets.unbind(), strict=True):
-            places[number].of(brightness).add_(offset)
-        ctx.places, ctx.compared, ctx.constants = places, compared, tuple((k * data_range) ** 2 for k in (_K1, _K2))
-        contrast = _deficit(variance, ctx.constants[1])
-        luminance = _deficit(brightness.square(), ctx.constants[0])
-        similarity = _similarity(contrast, luminance)
-        ctx.save_for_backward(canvas, brightness, mean, variance, contrast, luminance)
-        return means(contrast, places), means(similarity, [places[number] for number in compared])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_contrasts: Tensor, of_similarities: Tensor) -> tuple[Tensor, None, None, None, None]:
-        """Return the gradient of the canvas."""
-        canvas, brightness, mean, variance, contrast, luminance = ctx.saved_tensors
-        of_luminance_constant, of_contrast_constant = ctx.constants
-        of_contrast, of_similarity = torch.zeros_like(contrast), torch.zeros_like(contrast)
-        for whole, places, gradients in (
-            (of_contrast, ctx.places, of_contrasts.unbind()),
-            (of_similarity, [ctx.places[number] for number in ctx.compared], of_similarities.unbind()),
-        ):
-            for place, gradient in zip(places, gradients, strict=True):
-                place.of(whole).add_(gradient[..., None, None], alpha=1 / math.prod(place.positions))
-        # SSIM is (1 - contrast) (1 - luminance).
-        of_contrast.addcmul_(of_similarity, 1 - luminance, value=-1)
-        of_luminance = of_similarity.mul_(contrast - 1)
-        of_variance = _deficit_gradient(of_contrast, contrast, variance, of_contrast_constant)
-        of_squares = _deficit_gradient(of_luminance, luminance, brightness.square(), of_luminance_constant)
-        of_mean = of_squares.mul_(brightness).addcmul_(mean, of_variance, value=-1).mul_(2)
-        return spread(of_mean).addcmul_(canvas, spread(of_variance), value=2), None, None, None, None
 
 
 def _combine_levels(terms: Tensor, levels: Sequence[int], floor: float) -> Tensor:
