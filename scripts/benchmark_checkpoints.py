@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import yaml
 from basicsr.models import build_model
-from benchmark_data import describe_machine
+from measurement import describe_machine
 
 from macr_plugin.basicsr_compat.signals import StopRequest
 from macr_plugin.errors import one_line_errors

@@ -14,54 +14,54 @@ hits them alike; the figures are medians over the rounds.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import importlib.util
 import itertools
 import json
-import mmap
 import multiprocessing
 import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import cv2
 import numpy as np
 import torch
 from basicsr.data import paired_image_dataset
 from basicsr.utils import FileClient
+from frames import CROP_GRID, HEIGHT, WIDTH, write_frames
+from measurement import (
+    Bars,
+    add_output_options,
+    check_plot,
+    describe_machine,
+    draw_bars,
+    load_at_the_end,
+    markdown_table,
+    median_and_range,
+    one_line,
+    status_kibibytes,
+    take_turns,
+    write_json,
+)
+from page_cache import evict, read_all
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
 from macr_plugin.basicsr_compat.lmdb_backend import mend_lmdb_environments
 from macr_plugin.data.datasets.deblur_pair_dataset import DeblurPairDataset
 from macr_plugin.data.datasets.drawn_index import DrawnIndex
-from macr_plugin.data.picture_files import encode_png, read_picture
-from macr_plugin.data.preparation.gopro import find_pairs
 from macr_plugin.data.storage import readers
-from macr_plugin.data.storage.crop_grid import CropGrid
 from macr_plugin.data.storage.lmdb_environments import lmdb_environments
-from macr_plugin.data.storage.lmdb_format import Storage
-from macr_plugin.data.storage.lmdb_writer import write_image_lmdb
-from macr_plugin.data.synthesis.demo import PHOTO_FOLDER, SCENES
-from macr_plugin.errors import InputError, one_line_errors
+from macr_plugin.errors import one_line_errors
 
-HEIGHT, WIDTH = 720, 1280
 GT_SIZE = 256
 BATCH_SIZE = 16
 NUM_WORKERS = 2
 WARM_UP_BATCHES = 6
-CROP_GRID = CropGrid(size=480, step=240)
-# With it the PNG files are about as large as GoPro's, 1.3 MB.
-NOISE = 0.7
 
 
 @dataclass
@@ -103,51 +103,6 @@ class Draws:
         for epoch in range(self.epochs):
             for index in np.random.default_rng(epoch).permutation(self.size).tolist():
                 yield DrawnIndex(index, epoch, index)
-
-
-# --- the frames ------------------------------------------------------------------------------------------------------
-
-
-def write_frames(root: Path, count: int) -> None:
-    """Render frames in the GoPro layout, and store them and their crops in LMDBs beside it."""
-    photos = [PHOTO_FOLDER / name for scenes in SCENES.values() for names in scenes.values() for name in names]
-    for number in tqdm(range(count), desc="rendering", unit="pair"):
-        generator = np.random.default_rng(number)
-        sharp = render_frame(read_picture(photos[number % len(photos)]), generator)
-        for kind, picture in (("blur", cv2.blur(sharp, (9, 1))), ("sharp", sharp)):
-            noisy = np.clip(picture + generator.normal(0, NOISE, picture.shape), 0, 255).astype(np.uint8)
-            file = root / "frames" / f"scene{number % 20:02d}" / kind / f"{number:06d}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(encode_png(noisy))
-    pairs = find_pairs(root / "frames")
-    for kind in tqdm(("blur", "sharp"), desc="storing", unit="LMDB set"):
-        files = [(pair.key, getattr(pair, kind)) for pair in pairs]
-        write_image_lmdb(root / f"{kind}.lmdb", files)
-        write_image_lmdb(root / f"{kind}_uncompressed.lmdb", files, Storage("uncompressed"))
-        write_image_lmdb(root / f"{kind}_crops.lmdb", crop_frames(files))
-        # BasicSR reads two folders with the same file names.
-        flat = root / f"{kind}_files"
-        flat.mkdir()
-        for key, file in files:
-            (flat / f"{key.replace('/', '-')}.png").hardlink_to(file)
-
-
-def render_frame(photo: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Blow a photograph up to a frame of its own: another part, side and brightness each time."""
-    scale = max(HEIGHT / photo.shape[0], WIDTH / photo.shape[1]) * generator.uniform(1, 1.2)
-    large = cv2.resize(photo, None, fx=scale * 1.01, fy=scale * 1.01, interpolation=cv2.INTER_CUBIC)
-    top, left = (generator.integers(have - want + 1) for have, want in zip(large.shape, (HEIGHT, WIDTH), strict=False))
-    part = large[top : top + HEIGHT, left : left + WIDTH, :: generator.choice([-1, 1])]
-    return np.clip(part * generator.uniform(0.8, 1.0), 0, 255).astype(np.uint8)
-
-
-def crop_frames(files: Sequence[tuple[str, Path]]) -> Iterator[tuple[str, bytes]]:
-    """The overlapping crops that the peers' preparation scripts cut."""
-    for key, file in files:
-        picture = read_picture(file)
-        for number, (top, left) in enumerate(CROP_GRID.corners(*picture.shape[:2])):
-            crop = picture[top : top + CROP_GRID.size, left : left + CROP_GRID.size]
-            yield f"{key}_s{number:03d}", encode_png(crop)
 
 
 def list_contenders(root: Path) -> list[Contender]:
@@ -202,46 +157,6 @@ def measure_cold(contender: Contender, limit: int) -> float:
 def make_loader(dataset: Dataset, epochs: int) -> DataLoader:
     """Workers on one dataset."""
     return DataLoader(dataset, BATCH_SIZE, sampler=Draws(len(dataset), epochs), num_workers=NUM_WORKERS)
-
-
-def read_all(files: Sequence[Path]) -> None:
-    """Bring files into the page cache."""
-    for file in files:
-        with file.open("rb") as data:
-            while data.read(2**24):
-                pass
-
-
-def evict(files: Sequence[Path]) -> float:
-    """Drive files out of the page cache.
-
-    Returns:
-        The share of their pages that is still in it.
-    """
-    kept = total = 0
-    for file in files:
-        with file.open("rb") as data:
-            os.fsync(data.fileno())
-            os.posix_fadvise(data.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        pages = resident_pages(file)
-        kept, total = kept + int(pages.sum()), total + len(pages)
-    return kept / max(total, 1)
-
-
-def resident_pages(file: Path) -> np.ndarray:
-    """Which pages of a file are in the page cache: array of booleans."""
-    size = file.stat().st_size
-    if not size:
-        return np.zeros(0, bool)
-    with file.open("rb") as data, mmap.mmap(data.fileno(), 0, access=mmap.ACCESS_READ) as memory:
-        view = np.frombuffer(memory, np.uint8)
-        flags = np.zeros(-(-size // mmap.PAGESIZE), np.uint8)
-        mincore = ctypes.CDLL(None, use_errno=True).mincore
-        failed = mincore(ctypes.c_void_p(view.ctypes.data), ctypes.c_size_t(size), ctypes.c_void_p(flags.ctypes.data))
-        del view
-    if failed:
-        raise OSError(ctypes.get_errno(), "mincore failed")
-    return (flags & 1).astype(bool)
 
 
 class Stopwatch:
@@ -301,21 +216,16 @@ def move(pictures: Sequence[torch.Tensor]) -> None:
 
 def measure_all(contenders: Sequence[Contender], rounds: int, seconds: float, frames: int) -> None:
     """Let all contenders take turns."""
-    turns = [contender for _ in range(rounds) for contender in contenders]
-    with tqdm(total=2 * len(turns) + len(contenders), desc="measuring", unit="turn") as progress:
-        for contender in turns:
-            contender.cached.append(evict(contender.files))
-            contender.cold.append(measure_cold(contender, frames))
-            progress.update()
-        for contender in contenders:
-            read_all(contender.files)
-        for contender in turns:
-            contender.warm.append(measure_warm(contender, seconds))
-            progress.update()
-        # Last, since it maps files into this process, and what is mapped cannot be evicted.
-        for contender in contenders:
-            contender.stages = measure_stages(contender, batches=2)
-            progress.update()
+    for contender in take_turns(contenders, rounds, "cold"):
+        contender.cached.append(evict(contender.files))
+        contender.cold.append(measure_cold(contender, frames))
+    for contender in contenders:
+        read_all(contender.files)
+    for contender in take_turns(contenders, rounds, "warm"):
+        contender.warm.append(measure_warm(contender, seconds))
+    # Last, since it maps files into this process, and what is mapped cannot be evicted.
+    for contender in take_turns(contenders, 1, "stages"):
+        contender.stages = measure_stages(contender, batches=2)
 
 
 # --- soak ------------------------------------------------------------------------------------------------------------
@@ -344,30 +254,7 @@ def anonymous_memory() -> dict[str, float]:
     return {name: status_kibibytes(pid, "RssAnon") / 1024 for name, pid in processes.items()}
 
 
-def status_kibibytes(pid: int, entry: str) -> int:
-    """An entry of Linux's status file of a process."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{entry}:"))
-
-
 # --- report ----------------------------------------------------------------------------------------------------------
-
-
-def describe_machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    models = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    packages = ("torch", "numpy", "opencv-python", "lmdb", "basicsr", "macr-plugin")
-    return {
-        "processor": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "system": platform.platform(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        **{package: metadata.version(package) for package in packages},
-    }
 
 
 def write_table(contenders: Sequence[Contender]) -> str:
@@ -375,45 +262,27 @@ def write_table(contenders: Sequence[Contender]) -> str:
     stages = list(contenders[0].stages)
     baseline = statistics.median(contenders[0].warm)
     header = ["reader, storage", "warm pairs/s (range)", "of the first", "cold pairs/s", "left in cache"]
-    rows = [[*header, *(f"{stage} ms (share)" for stage in stages)]]
-    rows.append(["---", *["---:"] * (len(rows[0]) - 1)])
+    rows = []
     for contender in contenders:
         warm, whole = statistics.median(contender.warm), sum(contender.stages.values())
         rows.append(
             [
                 contender.name,
-                f"{warm:.0f} ({min(contender.warm):.0f}-{max(contender.warm):.0f})",
+                median_and_range(contender.warm),
                 f"{warm / baseline:.1f}x",
                 f"{statistics.median(contender.cold):.0f}",
                 f"{max(contender.cached):.0%}",
                 *(f"{contender.stages[stage]:.2f} ({contender.stages[stage] / whole:.0%})" for stage in stages),
             ]
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown_table([*header, *(f"{stage} ms (share)" for stage in stages)], rows)
 
 
 def plot(contenders: Sequence[Contender], path: Path) -> None:
     """Draw warm and cold pairs a second as bars."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 0.7 * len(contenders) + 1), layout="constrained")
-    axes = figure.subplots()
-    places = np.arange(len(contenders))[::-1]
-    for offset, kind in ((0.2, "warm"), (-0.2, "cold")):
-        values = [statistics.median(getattr(contender, kind)) for contender in contenders]
-        axes.bar_label(axes.barh(places + offset, values, 0.38, label=kind), fmt=" {:.0f}")
-    axes.set_yticks(places, [contender.name for contender in contenders])
-    axes.set_xscale("log")
-    axes.margins(x=0.12)
-    axes.set_xlabel(f"pairs a second, {GT_SIZE} crops, {NUM_WORKERS} workers")
-    axes.legend()
-    figure.savefig(path, dpi=120)
-
-
-def check_plot(path: Path | None) -> None:
-    """Refuse a plot without matplotlib, before anything is measured."""
-    if path and importlib.util.find_spec("matplotlib") is None:
-        raise InputError("--plot needs matplotlib: pip install matplotlib, or leave it out")
+    medians = {kind: [statistics.median(getattr(one, kind)) for one in contenders] for kind in ("warm", "cold")}
+    label = f"pairs a second, {GT_SIZE} crops, {NUM_WORKERS} workers"
+    draw_bars([Bars(label, [one.name for one in contenders], medians, logarithmic=True)], path)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -424,8 +293,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--soak", type=int, metavar="N", help="read N batches instead and report anonymous memory")
     parser.add_argument("--quick", action="store_true", help="few frames, one short round: figures mean little")
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder (default: the system's)")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--plot", type=Path, help="draw them to this picture; needs matplotlib")
+    add_output_options(parser)
     options = parser.parse_args(arguments)
     if options.quick:
         options.frames, options.rounds, options.seconds = 16, 1, 0.2
@@ -456,16 +324,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for one in contenders
             ]
             report["contenders"] = measured
-            print(", ".join(f"{name}: {value}" for name, value in report["machine"].items()))
+            print(one_line(report["machine"]))
             print(
-                f"{options.frames} pairs of {WIDTH}x{HEIGHT}, {png_bytes / 1e6:.2f} MB a PNG file; load at the end ",
-                end="",
+                f"{options.frames} pairs of {WIDTH}x{HEIGHT}, {png_bytes / 1e6:.2f} MB a PNG file; {load_at_the_end()}"
             )
-            print(f"{os.getloadavg()[0]:.1f}\n\n{write_table(contenders)}")
+            print(f"\n{write_table(contenders)}")
             if options.plot:
                 plot(contenders, options.plot)
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=2, default=str) + "\n")
+    write_json(options.json, report)
 
 
 if __name__ == "__main__":

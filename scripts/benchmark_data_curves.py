@@ -10,7 +10,6 @@ python scripts/benchmark_data_curves.py --json curves.json --plot curves.png
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -21,8 +20,9 @@ from typing import Any
 import cv2
 import numpy as np
 import skimage.data
-from benchmark_data import check_plot, describe_machine
 from curves import Curve, draw_curves
+from frames import NOISE
+from measurement import add_output_options, check_plot, describe_machine, markdown_table, one_line, write_json
 from tqdm import tqdm
 
 from macr_plugin.data.datasets.deblur_pair_dataset import DeblurPairDataset
@@ -31,8 +31,6 @@ from macr_plugin.data.preparation.prepare import prepare_gopro
 from macr_plugin.data.storage.lmdb_format import Storage
 from macr_plugin.data.storage.lmdb_writer import write_image_lmdb
 from macr_plugin.errors import one_line_errors
-
-NOISE = 0.7
 
 
 def make_frame(height: int, width: int, seed: int) -> np.ndarray:
@@ -126,8 +124,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--stored", type=int, default=6, help="pairs that are read (default: 6)")
     parser.add_argument("--reads", type=int, default=120, help="reads of each point (default: 120)")
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder (default: the system's)")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path)
+    add_output_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -137,13 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         curves = measure(options, Path(folder))
     machine = describe_machine()
-    print(", ".join(f"{name}: {value}" for name, value in machine.items()))
+    print(one_line(machine))
     for curve in curves:
-        print(f"\n| {curve.title}: {curve.x_label} | {curve.y_label} |\n|---:|---:|")
-        for x, y in zip(curve.x, curve.y, strict=True):
-            print(f"| {x:.4g} | {y:.4g} |")
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "curves": [one._asdict() for one in curves]}) + "\n")
+        points = [[f"{x:.4g}", f"{y:.4g}"] for x, y in zip(curve.x, curve.y, strict=True)]
+        print(f"\n{markdown_table([f'{curve.title}: {curve.x_label}', curve.y_label], points, texts=0)}")
+    write_json(options.json, {"machine": machine, "curves": [one._asdict() for one in curves]})
     if options.plot:
         draw_curves(curves, f"{machine['processor']}, {machine['cores']} cores", options.plot)
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import skimage.data
-import torch
+from measurement import now
 
 from macr_plugin.errors import one_line_errors
 from macr_plugin.inference.batch import Settings, deblur_files
@@ -42,24 +41,18 @@ def main() -> None:
         deblurrer.restore(pictures[0])
         ratios = []
         for number in range(arguments.rounds):
-            network = seconds(lambda: [deblurrer.restore(picture) for picture in pictures])
-            start = time.perf_counter()
+            start = now()
+            for picture in pictures:
+                deblurrer.restore(picture)
+            restored = now()
             deblur_files([str(source)], Path(folder, f"out{number}"), settings)
-            whole = time.perf_counter() - start
+            network, whole = restored - start, now() - restored
             ratios.append(whole / network)
             print(f"network {network:.2f} s, folder with loading the network {whole:.2f} s, ratio {ratios[-1]:.3f}")
         print(
             f"median ratio {statistics.median(ratios):.3f}: {arguments.pictures} {arguments.format} pictures of "
             f"{arguments.size[1]}x{arguments.size[0]}, {deblurrer.precision}, batch 1, {device_name(deblurrer.device)}"
         )
-
-
-def seconds(function) -> float:
-    start = time.perf_counter()
-    function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def write_pictures(folder: Path, count: int, size: list[int], suffix: str) -> None:

@@ -23,8 +23,8 @@ from typing import Any
 
 import basicsr  # noqa: F401  registers the plugin's networks
 import torch
-from benchmark_data import check_plot, describe_machine, status_kibibytes
 from curves import Curve, draw_curves
+from measurement import check_plot, describe_machine, status_kibibytes
 from tqdm import tqdm
 
 from macr_plugin.benchmark.measuring.cost import count_macs, count_parameters, measure_latencies

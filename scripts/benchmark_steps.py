@@ -10,7 +10,6 @@ update. The whole loop with its reading is what ``benchmark_training.py`` measur
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -21,8 +20,8 @@ from typing import Any
 import basicsr  # noqa: F401  registers the plugin
 import torch
 from basicsr.models import build_model
-from benchmark_data import check_plot, describe_machine
 from curves import Curve, draw_curves
+from measurement import add_output_options, check_plot, describe_machine, markdown_table, one_line, write_json
 from tqdm import tqdm
 
 from macr_plugin.benchmark.measuring.cost import one_sentence
@@ -144,12 +143,12 @@ def compare_numerics(arguments: argparse.Namespace, device: torch.device) -> lis
 def write_table(rows: Sequence[dict[str, Any]]) -> str:
     """All rows as a Markdown table; numbers are rounded."""
     names = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    for row in rows:
-        cells = [row.get(name) for name in names]
-        texts = [f"{cell:.4g}" if isinstance(cell, float) else str("-" if cell is None else cell) for cell in cells]
-        lines.append(f"| {' | '.join(texts)} |" + (f" {row['error']}" if row.get("error") else ""))
-    return "\n".join(lines)
+    cells = [[row.get(name) for name in names] for row in rows]
+    texts = [
+        [f"{one:.4g}" if isinstance(one, float) else str("-" if one is None else one) for one in row] for row in cells
+    ]
+    errors = [row["error"] for row in rows if row.get("error")]
+    return "\n".join([markdown_table(names, texts), *errors])
 
 
 def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
@@ -174,8 +173,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--warm-up", type=int, default=8, help="steps before the first round (default: 8)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--numerics", action="store_true", help="compare losses instead of times")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path, help="draw the time of a step over the batch; needs matplotlib")
+    add_output_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -191,10 +189,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = [measure(name, size, options, device) for name, size in tqdm(pairs, unit="setting")]
     machine = {**describe_machine(), "threads": torch.get_num_threads()}
     network = f"MACR with {options.num_feat} channels and {options.num_blocks} blocks, crops of {options.crop}"
-    print(", ".join(f"{name}: {value}" for name, value in machine.items()))
+    print(one_line(machine))
     print(f"{network}\n\n{write_table(rows)}")
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "network": network, "rows": rows}, indent=2) + "\n")
+    write_json(options.json, {"machine": machine, "network": network, "rows": rows})
     if options.plot:
         draw(rows, f"one training step, {network}", options.plot)
 

@@ -34,11 +34,11 @@ from macr_plugin.archs.motion_field import (
     motion_distance,
 )
 from macr_plugin.archs.sun_arch import SunMotionNet
-from macr_plugin.benchmark.measuring.networks import load_weights
 from macr_plugin.data.synthesis.demo import PHOTO_FOLDER, SCENES
 from macr_plugin.data.synthesis.source_photos import list_photos, read_photo
 from macr_plugin.errors import one_line_errors
 from macr_plugin.metrics.psnr_ssim import psnr
+from macr_plugin.weights.checkpoint import load_weights
 
 NOISE = 1 / 255
 # What the deconvolution reckons with where it knows the motion: a little more than noise and rounding.

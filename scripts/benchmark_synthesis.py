@@ -12,18 +12,18 @@ from typing import Any
 
 import cv2
 import torch
+from measurement import now
 from torch.utils.data import default_collate
 
-from macr_plugin.data.datasets import synthetic_motion_blur_dataset
+from macr_plugin.data.datasets import photo_source, synthetic_motion_blur_dataset
 from macr_plugin.data.datasets.drawn_index import DrawnIndex
 from macr_plugin.data.datasets.synthetic_motion_blur_dataset import SyntheticMotionBlurDataset
-from macr_plugin.data.synthesis import source_photos as photos
 from macr_plugin.data.synthesis.blur_model import BlurModel
 from macr_plugin.data.synthesis.torch_rendering import with_rendered_blur
 from macr_plugin.errors import one_line_errors
 
 STEPS = (
-    (photos, "read_photo"),
+    (photo_source, "read_photo"),
     (BlurModel, "draw_shot"),
     (synthetic_motion_blur_dataset, "render_pair"),
 )
@@ -118,17 +118,10 @@ def measure_device(dataset: SyntheticMotionBlurDataset, size: int, device: torch
     batch = default_collate([dataset[DrawnIndex(draw % len(dataset), 0, draw)] for draw in range(size)])
     batch = {name: value.to(device) if torch.is_tensor(value) else value for name, value in batch.items()}
     with_rendered_blur(batch, device)
-    synchronize(device)
-    start = time.perf_counter()
+    start = now()
     for _ in range(repeats):
         with_rendered_blur(batch, device)
-    synchronize(device)
-    return (time.perf_counter() - start) / repeats / size
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    return (now() - start) / repeats / size
 
 
 if __name__ == "__main__":

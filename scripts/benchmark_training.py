@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -30,12 +29,24 @@ from pathlib import Path
 from typing import Any
 
 import basicsr.train
-import numpy as np
 import torch
 import yaml
 from basicsr.models.sr_model import SRModel
-from benchmark_data import HEIGHT, WIDTH, check_plot, describe_machine, write_frames
-from tqdm import tqdm
+from frames import HEIGHT, WIDTH, write_frames
+from measurement import (
+    Bars,
+    add_output_options,
+    check_plot,
+    describe_machine,
+    draw_bars,
+    load_at_the_end,
+    markdown_table,
+    median_and_range,
+    now,
+    one_line,
+    take_turns,
+    write_json,
+)
 
 from macr_plugin.errors import InputError, one_line_errors
 from macr_plugin.models.multiscale_model import MultiScaleDeblurModel
@@ -136,13 +147,6 @@ class Meter:
             self.step_ended = time.perf_counter()
 
         model_class.feed_data, model_class.optimize_parameters = timed_feed_data, timed_optimize_parameters
-
-
-def now() -> float:
-    """The time, once the device has done its work."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def train_and_measure(options: Path, result: Path, first: int, last: int, reads_losses: bool) -> None:
@@ -259,22 +263,22 @@ def run(contender: Contender, root: Path, arguments: argparse.Namespace, batch: 
 def write_table(contenders: Sequence[Contender]) -> str:
     """The figures as a Markdown table."""
     baseline = images_a_second(next(contender for contender in contenders if contender.name == BASELINE))
-    rows = [["Training", "images/s (range)", "of the baseline", "memory, MiB", "waiting for data", "GPU busy"]]
-    rows.append(["---", *["---:"] * (len(rows[0]) - 1)])
+    header = ["Training", "images/s (range)", "of the baseline", "memory, MiB", "waiting for data", "GPU busy"]
+    rows = []
     for contender in contenders:
         speeds = [one["images a second"] for one in contender.runs]
         busy = [one["GPU busy"] for one in contender.runs if one["GPU busy"] is not None]
         rows.append(
             [
                 contender.name,
-                f"{images_a_second(contender):.1f} ({min(speeds):.1f}-{max(speeds):.1f})",
+                median_and_range(speeds, decimals=1),
                 f"{images_a_second(contender) / baseline:.2f}x",
                 f"{max(one['memory in bytes'] for one in contender.runs) / 2**20:.0f}",
                 f"{statistics.median(one['waiting for data'] for one in contender.runs):.0%}",
                 f"{statistics.median(busy):.0%}" if busy else "-",
             ]
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown_table(header, rows)
 
 
 def images_a_second(contender: Contender) -> float:
@@ -283,18 +287,15 @@ def images_a_second(contender: Contender) -> float:
 
 def plot(measured: dict[int, list[Contender]], path: Path) -> None:
     """Draw images a second as bars, one panel a batch size."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 0.5 * sum(len(one) for one in measured.values()) + 1), layout="constrained")
-    panels = figure.subplots(len(measured), squeeze=False)[:, 0]
-    for axes, (batch, contenders) in zip(panels, measured.items(), strict=True):
-        places = np.arange(len(contenders))[::-1]
-        bars = axes.barh(places, [images_a_second(contender) for contender in contenders])
-        axes.bar_label(bars, fmt=" {:.1f}")
-        axes.set_yticks(places, [contender.name for contender in contenders])
-        axes.margins(x=0.12)
-        axes.set_xlabel(f"images a second, batch {batch}")
-    figure.savefig(path, dpi=120)
+    panels = [
+        Bars(
+            f"images a second, batch {batch}",
+            [one.name for one in contenders],
+            {"": list(map(images_a_second, contenders))},
+        )
+        for batch, contenders in measured.items()
+    ]
+    draw_bars(panels, path)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -311,8 +312,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--compile", action="store_true", help="torch.compile too; takes minutes on a CPU")
     parser.add_argument("--compiled-only", action="store_true", help="with --compile: leave out what does not compile")
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder (default: the system's)")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--plot", type=Path, help="draw them to this picture; needs matplotlib")
+    add_output_options(parser)
     parser.add_argument("--one", nargs=4, metavar=("YML", "JSON", "FIRST", "LAST"), help=argparse.SUPPRESS)
     parser.add_argument("--reads-losses", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -335,23 +335,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_frames(root, options.frames)
         for batch in options.batch:
             contenders = list_contenders(torch.cuda.is_available(), options.compile, options.compiled_only)
-            turns = [contender for _ in range(options.rounds) for contender in contenders]
-            for contender in tqdm(turns, desc=f"batch {batch}", unit="training"):
+            for contender in take_turns(contenders, options.rounds, f"batch {batch}"):
                 contender.runs.append(run(contender, root, options, batch))
             measured[batch] = contenders
-    print(", ".join(f"{name}: {value}" for name, value in machine.items()))
+    print(one_line(machine))
     print(
         f"MACR with {options.num_feat} channels and {options.num_blocks} blocks, crops of {options.crop}, "
         f"{options.epochs} epochs of {options.images} images from {WIDTH}x{HEIGHT} frames, {options.workers} workers; "
-        f"load at the end {os.getloadavg()[0]:.1f}"
+        f"{load_at_the_end()}"
     )
     for batch, contenders in measured.items():
         print(f"\nBatch {batch}:\n\n{write_table(contenders)}")
     if options.plot:
         plot(measured, options.plot)
-    if options.json:
-        figures = {batch: [vars(contender) for contender in contenders] for batch, contenders in measured.items()}
-        options.json.write_text(json.dumps({"machine": machine, "batches": figures}, indent=2, default=str) + "\n")
+    figures = {batch: [vars(contender) for contender in contenders] for batch, contenders in measured.items()}
+    write_json(options.json, {"machine": machine, "batches": figures})
 
 
 if __name__ == "__main__":

@@ -15,25 +15,34 @@ The weights are random: time does not depend on them.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.models import build_model
 from basicsr.utils import get_root_logger, tensor2img
-from benchmark_data import check_plot, describe_machine, write_frames
-from tqdm import tqdm
+from frames import write_frames
+from measurement import (
+    Bars,
+    add_output_options,
+    check_plot,
+    describe_machine,
+    draw_bars,
+    load_at_the_end,
+    markdown_table,
+    median_and_range,
+    now,
+    one_line,
+    take_turns,
+    write_json,
+)
 
 from macr_plugin.basicsr_compat.lmdb_backend import mend_lmdb_environments
 from macr_plugin.data.storage.lmdb_environments import lmdb_environments
@@ -138,20 +147,12 @@ def metrics_alone(lq: Path, gt: Path, device: str) -> list[Contender]:
 
 def measure_all(contenders: Sequence[Contender], rounds: int) -> None:
     """Let all contenders take turns, after one round that does not count; the device has ended its work in each."""
-    for counted in tqdm([False, *[True] * rounds], desc="measuring", unit="round"):
-        for contender in contenders:
-            synchronise()
-            start = time.perf_counter()
-            contender.work()
-            synchronise()
-            if counted:
-                contender.seconds.append(time.perf_counter() - start)
-
-
-def synchronise() -> None:
-    """Wait for the GPU, if there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    for contender in contenders:
+        contender.work()
+    for contender in take_turns(contenders, rounds):
+        start = now()
+        contender.work()
+        contender.seconds.append(now() - start)
 
 
 def check_agreement(contenders: Sequence[Contender]) -> dict[str, float]:
@@ -169,7 +170,7 @@ def check_agreement(contenders: Sequence[Contender]) -> dict[str, float]:
 
 def write_table(contenders: Sequence[Contender]) -> str:
     """The figures as a Markdown table."""
-    rows = [["what", "who", "ms a frame", "frames/s (range)", "of the first"], ["---", "---", *["---:"] * 3]]
+    rows = []
     for contender in contenders:
         baseline = next(one for one in contenders if one.part == contender.part)
         rate, first = statistics.median(contender.rates), statistics.median(baseline.rates)
@@ -178,27 +179,19 @@ def write_table(contenders: Sequence[Contender]) -> str:
                 contender.part,
                 contender.name,
                 f"{1000 / rate:.1f}",
-                f"{rate:.2f} ({min(contender.rates):.2f}-{max(contender.rates):.2f})",
+                median_and_range(contender.rates, decimals=2),
                 f"{rate / first:.1f}x",
             ]
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown_table(["what", "who", "ms a frame", "frames/s (range)", "of the first"], rows, texts=2)
 
 
 def plot(contenders: Sequence[Contender], label: str, path: Path) -> None:
     """Draw frames a second as bars."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 0.5 * len(contenders) + 1.2), layout="constrained")
-    axes = figure.subplots()
-    places = np.arange(len(contenders))[::-1]
+    names = [f"{contender.part}: {contender.name}" for contender in contenders]
     rates = [statistics.median(contender.rates) for contender in contenders]
     colours = ["tab:gray" if contender.name == "BasicSR" else "tab:blue" for contender in contenders]
-    axes.bar_label(axes.barh(places, rates, color=colours), fmt=" {:.3g}")
-    axes.set_yticks(places, [f"{contender.part}: {contender.name}" for contender in contenders])
-    axes.margins(x=0.12)
-    axes.set_xlabel(f"frames a second, {label}")
-    figure.savefig(path, dpi=120)
+    draw_bars([Bars(f"frames a second, {label}", names, {"": rates}, colours)], path)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -213,8 +206,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--threads", type=int, help="CPU threads of torch and OpenCV (default: theirs)")
     parser.add_argument("--quick", action="store_true", help="two frames, one round: figures mean little")
     parser.add_argument("--folder", type=Path, help="where to render frames (default: the system's temporary folder)")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--plot", type=Path, help="draw them to this picture; needs matplotlib")
+    add_output_options(parser)
     options = parser.parse_args(arguments)
     if options.quick:
         options.frames, options.rounds = 2, 1
@@ -259,16 +251,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         **{"network": f"MACR, {options.network}", "synchronised": "before and after each turn"},
         "BasicSR and ours differ by": ", ".join(f"{value:.1e} ({name})" for name, value in differences.items()),
     }
-    print(", ".join(f"{name}: {value}" for name, value in conditions.items()))
-    print(f"load at the end {os.getloadavg()[0]:.1f}\n\n{write_table(contenders)}")
+    print(one_line(conditions))
+    print(f"{load_at_the_end()}\n\n{write_table(contenders)}")
     if options.plot:
         plot(contenders, f"{width}x{height}, {options.device}, MACR {options.network}", options.plot)
-    if options.json:
-        measured = [
-            {name: getattr(one, name) for name in ("part", "name", "frames", "seconds", "rates")} for one in contenders
-        ]
-        report = {"conditions": conditions, "options": vars(options), "contenders": measured}
-        options.json.write_text(json.dumps(report, indent=2, default=str) + "\n")
+    names = ("part", "name", "frames", "seconds", "rates")
+    measured = [{name: getattr(one, name) for name in names} for one in contenders]
+    write_json(options.json, {"conditions": conditions, "options": vars(options), "contenders": measured})
 
 
 if __name__ == "__main__":
