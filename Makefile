@@ -11,7 +11,7 @@ help:
 	@echo "make test       tests on the CPU, within 15 minutes on 2 cores"
 	@echo "make test-slow  torchrun, kills and other long processes, within 30 minutes"
 	@echo "make gpu-check  tests, figures and plots of everything that needs a GPU, in gpu_check/"
-	@echo "make lint       ruff, format check, mypy"
+	@echo "make lint       ruff, format check, mypy, length of modules, docstrings, generated files"
 	@echo "make docs       pages and reference in docs/_build/index.html"
 	@echo "make options    write docs/options.md, the schemas for editors, and options/ablation/"
 
@@ -48,6 +48,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/check_modules.py
 
 # Strict: a warning, such as a link that leads nowhere, is an error.
 docs: install

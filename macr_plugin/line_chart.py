@@ -51,7 +51,7 @@ def draw_line(line: Line) -> Picture:
         line: What to draw: at least one point, all finite.
 
     Returns:
-        uint8 BGR picture of 520x360 pixels.
+        Picture of shape (360, 520, 3), uint8 BGR.
     """
     picture = np.full((HEIGHT, WIDTH, 3), BACKGROUND, np.uint8)
     heights = [*line.y, *([] if line.reference is None else [line.reference])]

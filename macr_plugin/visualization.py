@@ -44,7 +44,7 @@ class Box(NamedTuple):
     width: int
 
     def cut(self, picture: Picture) -> Picture:
-        """Cut the rectangle out of a picture (H, W, 3)."""
+        """Cut the rectangle out of a picture (H, W, 3), uint8 BGR."""
         return picture[self.top : self.top + self.height, self.left : self.left + self.width]
 
     def around(self, picture_size: tuple[int, int], size: tuple[int, int]) -> Box:
@@ -169,7 +169,7 @@ def wrap_text(text: str, width: int, scale: float) -> list[str]:
     """Break a text into lines: behind a space, ``/`` or ``_``, and within words that are wider than a line.
 
     Args:
-        text: The text.
+        text: Without line ends.
         width: Room for each line, in pixels.
         scale: Size of the letters as OpenCV counts them.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
+from generated import write_or_check
 
 from macr_plugin.options.positions import Positions
 
@@ -49,6 +50,4 @@ def ablation(name: str, head: list[str], changes: Mapping[str, str | None]) -> s
 
 
 if __name__ == "__main__":
-    for path, text in contents().items():
-        path.write_text(text)
-        print(f"Written: {path}")
+    write_or_check(contents(), __doc__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import basicsr  # noqa: F401  registers the plugin
+from generated import write_or_check
 
 from macr_plugin.benchmark.options import Benchmark
 from macr_plugin.options.reference import as_json, reference, run_schema, schema_of
@@ -22,6 +23,4 @@ def contents() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    for path, text in contents().items():
-        path.write_text(text)
-        print(f"Written: {path}")
+    write_or_check(contents(), __doc__)

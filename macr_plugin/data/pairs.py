@@ -91,7 +91,7 @@ def picture_names(folder: Path) -> set[Path]:
     """Find the pictures of a folder, at any depth.
 
     Args:
-        folder: The folder.
+        folder: Where to look.
 
     Returns:
         Their names relative to the folder.
@@ -107,7 +107,7 @@ def check_keys(pairs: Iterable[ImagePair]) -> None:
     """Refuse pairs that could not be told apart or read back from an LMDB.
 
     Args:
-        pairs: The pairs.
+        pairs: All pairs that go into one LMDB.
 
     Raises:
         InputError: Two pairs have one key, or as :func:`check_key`.
@@ -159,8 +159,8 @@ def check_sizes(pair: ImagePair, blur: np.ndarray, sharp: np.ndarray) -> None:
 
     Args:
         pair: The two files.
-        blur: The blurred picture, shape (height, width, 3).
-        sharp: The sharp picture.
+        blur: The blurred picture, shape (height, width, 3), uint8.
+        sharp: The sharp picture, likewise.
 
     Raises:
         InputError: Their sizes differ.

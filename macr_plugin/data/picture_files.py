@@ -100,7 +100,7 @@ def describe_size(picture: np.ndarray) -> str:
     """Write the size of a picture for a message.
 
     Args:
-        picture: Array of shape (height, width, ...).
+        picture: Array of shape (height, width, ...), of any dtype.
 
     Returns:
         Width and height in pixels, such as ``1280x720``.

@@ -135,10 +135,6 @@ def publish(partial: Sequence[Path], targets: Sequence[Path], staging: Path) -> 
 
 
 def flush(folder: Path) -> None:
-    """Force a folder and all in it to the disk.
-
-    Args:
-        folder: The folder.
-    """
+    """Force a folder and all in it to the disk."""
     for path in (folder, *folder.rglob("*")):
         flush_to_disk(path)

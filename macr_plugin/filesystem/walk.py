@@ -14,7 +14,7 @@ def walk_files(folder: Path, left_out: Iterable[Path] = ()) -> Iterator[Path]:
     begins with a dot is left out.
 
     Args:
-        folder: The folder.
+        folder: Where to look.
         left_out: Folders that are not visited.
 
     Yields:

@@ -133,7 +133,7 @@ class Deblurrer:
             target: What to write; its suffix says in which format. Missing folders are made.
 
         Returns:
-            What was written; its ``notes`` tell what could not be kept.
+            What was written, (H, W, 3), uint8 or uint16 as the source; its ``notes`` tell what could not be kept.
 
         Raises:
             InputError: If a file cannot be read or written, or is the same.
@@ -149,7 +149,7 @@ class Deblurrer:
         """Deblur a picture that was read from a file.
 
         Args:
-            picture: The picture; its alpha channel and its metadata stay.
+            picture: (H, W, 3), RGB, uint8 or uint16; its alpha channel and its metadata stay.
             progress: As for :meth:`restore`.
         """
         return dataclasses.replace(picture, pixels=self.restore(picture.pixels, progress))

@@ -103,8 +103,8 @@ def optimize(
     warning; where several remain they are timed. If none remains, the plain network is what is returned.
 
     Args:
-        network: Maps (N, 3, H, W) to pictures, in evaluation mode, on the device and in the type that it will run in.
-            It is left as it is, and its weights are copied.
+        network: Maps (N, 3, H, W), RGB in [0, 1], to pictures, in evaluation mode, on the device and in the type that
+            it will run in. It is left as it is, and its weights are copied.
         example: What to compare and to time on, such as pictures of the size that will come.
         treatments: What to try; by default :func:`treatments_for` the device of the example.
         tolerance: Largest difference from the plain network, relative to the largest value that it returns; by default
@@ -145,7 +145,7 @@ class OptimizedNetwork(nn.Module):
         self._captured: dict[object, Callable[[Tensor], Tensor]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Restore a batch of pictures."""
+        """Restore a batch of pictures (N, 3, H, W), RGB in [0, 1]."""
         if self.treatment.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         if not (self.treatment.cuda_graph and x.is_cuda) or torch.is_grad_enabled():
@@ -198,7 +198,7 @@ class ConvReLU(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve and clip below at 0."""
+        """Convolve features (N, C, H, W) of any value, and clip below at 0."""
         layer = self.layer
         # cuDNN's function has no gradient.
         if not x.is_cuda or torch.is_grad_enabled() or layer.padding_mode != "zeros" or isinstance(layer.padding, str):

@@ -91,7 +91,7 @@ class Picture:
     notes: list[str] = field(default_factory=list)
 
     def samples(self) -> np.ndarray:
-        """Colour and alpha in one array as the file has them: (H, W) grey, or (H, W, C) with C from 2 to 4."""
+        """Colour and alpha in one array, uint8 or uint16: (H, W) grey, or (H, W, C) with C from 2 to 4."""
         colour = self.pixels
         if self.grey:
             mean = self.pixels.mean(axis=-1, dtype=np.float32)
@@ -106,6 +106,9 @@ def read_picture(path: Path) -> Picture:
 
     Args:
         path: A PNG, JPEG, WebP, TIFF or BMP file, whatever its suffix says.
+
+    Returns:
+        Upright pixels (H, W, 3), RGB, uint8 or uint16, with alpha and metadata.
 
     Raises:
         InputError: If it is missing, damaged, of another kind, or holds what cannot be kept.
@@ -255,7 +258,7 @@ def write_picture(picture: Picture, path: Path, record: Callable[[os.stat_result
     lossless if the source was.
 
     Args:
-        picture: What to write.
+        picture: What to write, (H, W, 3), uint8 or uint16.
         path: Where; its suffix says how. Missing folders are made.
         record: Called with size and time of change of the finished file before it gets its name.
 
@@ -274,7 +277,7 @@ def encode_picture(picture: Picture, path: Path) -> bytes:
     """Encode a picture as the suffix of its file says.
 
     Args:
-        picture: What to encode.
+        picture: What to encode, (H, W, 3), uint8 or uint16.
         path: The file, for its suffix and for messages.
 
     Raises:

@@ -42,7 +42,7 @@ class Restorer(nn.Module):
         self.tile = tile
 
     def forward(self, x: Tensor) -> Tensor:
-        """Restore a batch of pictures."""
+        """Restore a batch of pictures (N, 3, H, W), RGB in [0, 1]."""
         if self.tile is None:
             return self._restore(x)
         return restore_in_tiles(self._restore, x, self.tile.size, self.tile.overlap, self.tile.margin)
@@ -59,7 +59,7 @@ class Restorer(nn.Module):
 
 
 def describe_shape(pictures: Tensor) -> str:
-    """Write width, height and channels of a batch (N, C, H, W) for a message, such as ``64x32 px in 3 channels``."""
+    """Write the size of a batch (N, C, H, W) of any value for a message, such as ``64x32 px in 3 channels``."""
     channels, height, width = pictures.shape[-3:]
     return f"{width}x{height} px in {channels} channels"
 

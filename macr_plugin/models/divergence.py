@@ -48,7 +48,7 @@ class DivergenceWatch:
         Args:
             iteration: Number of the step.
             losses: Name to scalar, on the device.
-            batch: ``lq`` and ``gt``: (N, 3, H, W) RGB.
+            batch: ``lq`` and ``gt``: (N, 3, H, W) RGB in [0, 1].
             keys: Names of the pictures.
             rate: Learning rate.
         """
@@ -94,7 +94,11 @@ class DivergenceWatch:
 
 @torch.no_grad()
 def drop_nonfinite_gradients(weights: Iterable[Tensor]) -> None:
-    """Take all gradients as 0 if any of them is not finite, without waiting for the device."""
+    """Take all gradients as 0 if any of them is not finite, without waiting for the device.
+
+    Args:
+        weights: Tensors of any shape and value; those without a gradient are left alone.
+    """
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     bad = ~torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
     for gradient in gradients:

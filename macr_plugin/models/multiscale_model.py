@@ -217,8 +217,8 @@ class MultiScaleDeblurModel(ValidatedModel):
         """Weighted sum of the pixel losses of all scales, and the perceptual loss of the finest.
 
         Args:
-            pyramid: Restored pictures, finest first.
-            sharp: What they should be, at the finest size.
+            pyramid: Restored pictures, finest first, (N, 3, H_i, W_i), RGB in [0, 1] or a little outside.
+            sharp: What they should be, at the finest size, (N, 3, H, W), RGB in [0, 1].
 
         Returns:
             The sum, and its parts for the log: ``l_pix`` is the sum over the scales, ``l_pix_scale0`` the unweighted
@@ -291,8 +291,11 @@ def losses_of_scales(loss: nn.Module, restored: Sequence[Tensor], sharp: Sequenc
 
     Args:
         loss: Any loss of BasicSR's registry, or :class:`~macr_plugin.losses.MACRLoss`.
-        restored: Pictures of each scale.
-        sharp: Likewise.
+        restored: Pictures of each scale, (N, 3, H_i, W_i), RGB in [0, 1] or a little outside.
+        sharp: What they should be, of the same shapes.
+
+    Returns:
+        A scalar for each scale, at least 0.
     """
     if isinstance(loss, MACRLoss):
         return loss.of_scales(restored, sharp).unbind()

@@ -32,12 +32,28 @@ def restore_pyramid(net: nn.Module, bare_net: nn.Module, blurred: Tensor) -> lis
 
 
 def finest_first(pyramid: Iterable[Tensor]) -> list[Tensor]:
-    """Sort the pictures of a pyramid by size, largest first: networks differ in the order they return."""
+    """Sort the pictures of a pyramid by size, largest first: networks differ in the order they return.
+
+    Args:
+        pyramid: Shapes (N, C, H_i, W_i), of any value range.
+
+    Example:
+        >>> [picture.shape[-1] for picture in finest_first([torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 8, 8)])]
+        [8, 4]
+    """
     return sorted(pyramid, key=lambda picture: picture.shape[-2] * picture.shape[-1], reverse=True)
 
 
 def finest(output: Tensor | Iterable[Tensor]) -> Tensor:
-    """The picture of full size in what a network returns, be it that alone or a pyramid."""
+    """The picture of full size in what a network returns, be it that alone or a pyramid.
+
+    Args:
+        output: Shape (N, C, H, W), or such shapes of several sizes; of any value range.
+
+    Example:
+        >>> finest([torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 8, 8)]).shape
+        torch.Size([1, 3, 8, 8])
+    """
     return output if isinstance(output, Tensor) else finest_first(output)[0]
 
 

@@ -276,11 +276,14 @@ class CapturedStep:
         self._output, self._replay = capture(lambda: step(self._blurred, self._sharp), side)
 
     def fits(self, blurred: Tensor, sharp: Tensor) -> bool:
-        """Whether pictures have the shape that was recorded."""
+        """Whether pictures (N, 3, H, W), RGB in [0, 1], have the shape that was recorded."""
         return blurred.shape == self._blurred.shape and sharp.shape == self._sharp.shape
 
     def replay(self, blurred: Tensor, sharp: Tensor) -> StepOutput:
-        """Take the step with other pictures of the same shape; its output is overwritten by the next one."""
+        """Take the step with other pictures of the same shape, RGB in [0, 1].
+
+        Its output is overwritten by the next one.
+        """
         self._blurred.copy_(blurred)
         self._sharp.copy_(sharp)
         self._replay()
@@ -313,11 +316,11 @@ class DistributedCapturedStep:
         _, self._replay_update = capture(update, side)
 
     def fits(self, blurred: Tensor, sharp: Tensor) -> bool:
-        """As :meth:`CapturedStep.fits`."""
+        """Whether pictures (N, 3, H, W), RGB in [0, 1], have the shape that was recorded."""
         return self._first.fits(blurred, sharp)
 
     def replay(self, blurred: Tensor, sharp: Tensor) -> StepOutput:
-        """As :meth:`CapturedStep.replay`."""
+        """Take the step with other pictures of the same shape, RGB in [0, 1]: see :meth:`CapturedStep.replay`."""
         output = self._first.replay(blurred, sharp)
         average(self._gradients, self._processes)
         self._replay_update()
@@ -325,7 +328,7 @@ class DistributedCapturedStep:
 
 
 def gradients_of(weights: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients of those weights that have one."""
+    """Gradients of those weights that have one, each of its weight's shape, of any value."""
     return [weight.grad for weight in weights if weight.grad is not None]
 
 
@@ -333,7 +336,7 @@ def average(tensors: Sequence[Tensor], processes: int) -> None:
     """Replace tensors by their mean over the processes, in one message.
 
     Args:
-        tensors: Of the same shapes in every process.
+        tensors: Of any value, and of the same shapes in every process.
         processes: Number of processes.
     """
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])

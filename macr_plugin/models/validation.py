@@ -250,7 +250,7 @@ def measure(key: str, frame: Frame, metrics: Mapping[str, Options]) -> dict[str,
 
     Args:
         key: Name of the frame, for messages.
-        frame: The frame.
+        frame: Its versions, (1, 3, H, W), uint8 RGB.
         metrics: ``val.metrics`` of the options. Those of :data:`DEVICE_METRICS` are computed on the frame's device, all
             others by BasicSR on the CPU.
 
@@ -282,7 +282,7 @@ def read_values(values: Mapping[int, Mapping[str, Tensor]]) -> dict[int, Measure
     """Fetch the figures of all frames from the device, one transfer a metric.
 
     Args:
-        values: Number of each frame -> what :func:`measure` returned.
+        values: Number of each frame -> what :func:`measure` returned: shape (2,) for each metric, of any value.
 
     Returns:
         Number of each frame -> its figures.
@@ -300,11 +300,11 @@ def comparison(key: str, frame: Frame, measured: Measurement) -> Picture:
 
     Args:
         key: Name of the frame.
-        frame: The frame.
-        measured: Its figures.
+        frame: Its versions, (1, 3, H, W), uint8 RGB.
+        measured: The metrics of this frame.
 
     Returns:
-        Picture, uint8 BGR.
+        Picture (H', W', 3), uint8 BGR.
     """
     captions = (f"{key}: blurred{caption(measured.blurred)}", f"restored{caption(measured.restored)}", "sharp")
     return side_by_side({text: to_picture(version) for text, version in zip(captions, frame, strict=True)})

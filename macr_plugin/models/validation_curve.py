@@ -28,7 +28,7 @@ class CurvePoint:
     """What one validation measured.
 
     Attributes:
-        iteration: Its iteration.
+        iteration: After how many steps.
         seconds: Time since the training began, without what passed between an interruption and the resume.
         restored: Name of each metric -> its mean over the restored frames.
         blurred: The same for the blurred frames.
@@ -95,7 +95,7 @@ def draw_curve(points: Sequence[CurvePoint], dataset: str, lower_is_better: bool
         lower_is_better: Whether the metric is better the lower it is.
 
     Returns:
-        uint8 BGR picture of two charts side by side; white where the metric is finite nowhere.
+        Picture (H, W, 3), uint8 BGR, of two charts side by side; white where the metric is finite nowhere.
     """
     name = next(iter(points[-1].restored))
     shown = [point for point in points if math.isfinite(point.restored.get(name, math.nan))]

@@ -29,7 +29,7 @@ def check_call(
     """Mistakes in a block that is a ``type`` and the arguments of what that names.
 
     Args:
-        block: The block.
+        block: ``type`` and arguments.
         place: Where it stands.
         known: Names that ``type`` may be.
         find: Gives the class or function of a name.

@@ -196,7 +196,7 @@ def changed_options(checkpoint: Checkpoint, options: Mapping[str, Any], network_
     """Say in one line which options differ from those that a checkpoint records.
 
     Args:
-        checkpoint: The checkpoint.
+        checkpoint: What was read from the file.
         options: ``type`` and options of a network.
         network_class: Class of the network; an option that is left out has the default of its constructor.
 
@@ -220,7 +220,7 @@ def describe_mismatch(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) ->
     """Say in one line in what the weights of a file differ from those of a network.
 
     Args:
-        own: Weights of the network by name.
+        own: Weights of the network by name, of any shape and value.
         state: Weights of the file by name.
 
     Returns:

@@ -1,6 +1,6 @@
 """The option files of the paper's ablations: each changes what it is named after and nothing else."""
 
-import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,10 @@ from macr_plugin.archs import MACR
 
 OPTIONS = Path(__file__).parents[2] / "options"
 ABLATIONS = sorted((OPTIONS / "ablation").glob("*.yml"))
-SCRIPT = runpy.run_path(str(OPTIONS.parent / "scripts" / "write_ablations.py"))
-CONTENTS = SCRIPT["contents"]()
+sys.path.insert(0, str(OPTIONS.parent / "scripts"))
+import write_ablations  # noqa: E402
+
+CONTENTS = write_ablations.contents()
 
 
 def flattened(block, prefix=""):
@@ -43,7 +45,7 @@ def test_the_files_are_those_that_make_options_writes():
 
 def test_a_change_of_a_key_that_is_not_there_is_refused():
     with pytest.raises(KeyError, match=r"macr_gopro\.yml has no key network_g\.num_feats"):
-        SCRIPT["ablation"]("x", ["a", "b"], {"network_g.num_feats": "8"})
+        write_ablations.ablation("x", ["a", "b"], {"network_g.num_feats": "8"})
 
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)

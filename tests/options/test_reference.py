@@ -2,7 +2,7 @@
 
 import json
 import re
-import runpy
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -14,7 +14,10 @@ from macr_plugin.options.datasets import DATASETS
 
 REPOSITORY = Path(__file__).parents[2]
 FILES = sorted((REPOSITORY / "options").rglob("*.yml"))
-CONTENTS = runpy.run_path(str(REPOSITORY / "scripts" / "write_options.py"))["contents"]()
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+import write_options  # noqa: E402
+
+CONTENTS = write_options.contents()
 
 
 @pytest.mark.parametrize("path", CONTENTS, ids=lambda path: path.name)

@@ -36,7 +36,7 @@ def describe_changed_options(entry: Entry, weights: Path) -> str | None:
 
     Args:
         entry: The entry; it has a network.
-        weights: Its weights.
+        weights: File of its weights, or a folder of a training.
 
     Returns:
         Such as ``skip_connections: True, now False``; None if nothing differs or the file does not record them.

@@ -97,7 +97,7 @@ def restore_with(restorer: Restorer, entry: Entry, device: torch.device) -> Call
         device: Where it runs.
 
     Returns:
-        Maps float32 pictures to restored ones.
+        Maps float32 pictures (N, 3, H, W), RGB in [0, 1], to restored ones.
     """
     dtype, layout = DTYPES[entry.precision], best_acceleration(device).memory_format
     restorer.to(device=device, dtype=dtype)

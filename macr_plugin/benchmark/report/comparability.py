@@ -35,8 +35,8 @@ class Measured:
     """An entry whose quality was measured.
 
     Attributes:
-        entry: The entry.
-        quality: Its quality.
+        entry: What was recorded of it.
+        quality: Its scores on the frames of the test.
         latency: Its fastest steady timing at the precision that the quality was measured with, or None.
     """
 

@@ -145,7 +145,7 @@ def improves(net: Measured, blurred: Quality | None) -> bool:
     """Whether a net's pictures are better than the blurred ones by what can be seen, and separated from them.
 
     Args:
-        net: The net.
+        net: An entry whose quality was measured.
         blurred: Quality of the blurred pictures; None if unknown, which answers yes.
     """
     if blurred is None:

@@ -103,7 +103,7 @@ def write_csv(table: Table) -> str:
     """Write a table for programs.
 
     Args:
-        table: The table.
+        table: Its columns and rows.
 
     Returns:
         Comma-separated values with a header line, unrounded; what is unknown is empty.
@@ -120,7 +120,7 @@ def write_markdown(table: Table) -> str:
     """Write a table for people.
 
     Args:
-        table: The table.
+        table: Its columns and rows.
 
     Returns:
         A Markdown table; columns in which there is nothing are left out.

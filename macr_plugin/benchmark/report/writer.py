@@ -138,10 +138,10 @@ def draw_figure(frame: Frame) -> Picture:
     """Put a frame's pictures side by side as figures 4, 5 and 7 of the paper do, the detail marked and enlarged.
 
     Args:
-        frame: The frame.
+        frame: Its pictures, and the detail to enlarge.
 
     Returns:
-        One picture, uint8 BGR; captions give the PSNR of the whole frame.
+        One picture (H, W, 3), uint8 BGR; captions give the PSNR of the whole frame.
     """
     window = frame.window(FIGURE)
     detail = frame.detail.within(window)

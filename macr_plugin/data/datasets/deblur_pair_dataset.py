@@ -203,8 +203,8 @@ class Crop(NamedTuple):
     """Which part of a picture, and how it is turned.
 
     Attributes:
-        rows: Its rows.
-        columns: Its columns.
+        rows: Rows of the picture that it takes.
+        columns: Likewise.
         hflip: Whether it is flipped from left to right.
         vflip: Whether it is flipped upside down, after that.
         transpose: Whether rows and columns are exchanged, after that.
@@ -220,10 +220,10 @@ class Crop(NamedTuple):
         """Take the part out of a picture.
 
         Args:
-            frame: The picture.
+            frame: A picture of shape (H, W, 3), uint8 RGB.
 
         Returns:
-            View of shape (rows, columns, 3), or (columns, rows, 3) if transposed.
+            View of shape (rows, columns, 3), or (columns, rows, 3) if transposed; uint8 RGB.
         """
         part = frame[self.rows, self.columns]
         part = part[:: -1 if self.vflip else 1, :: -1 if self.hflip else 1]

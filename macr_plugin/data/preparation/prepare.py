@@ -78,7 +78,7 @@ def print_at_once(line: str) -> None:
     """Print a line that is seen at once even where the output goes to a file.
 
     Args:
-        line: The line.
+        line: Without its line end.
     """
     print(line, flush=True)
 

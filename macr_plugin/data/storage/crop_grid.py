@@ -33,8 +33,8 @@ class CropGrid:
         """List the upper left corners of the crops, row after row.
 
         Args:
-            height: Height of the picture.
-            width: Its width.
+            height: Height of the picture, in pixels.
+            width: Width of the picture, in pixels.
 
         Returns:
             Pairs of top and left. Empty if the picture is smaller than a crop.

@@ -75,7 +75,7 @@ def picture_entries(key: str, picture: np.ndarray, storage: Storage, file: bytes
     """Turn a picture into what an LMDB holds for it.
 
     Args:
-        key: Its key.
+        key: Key of the picture, ``scene/frame``.
         picture: uint8 array of shape (height, width, 3), BGR.
         storage: How the LMDB stores pictures.
         file: The whole file that the picture was decoded from, if it is stored as it was read. A PNG file is kept byte
@@ -123,7 +123,7 @@ def meta_line(key: str, size: tuple[int, int], encoding: Encoding) -> str:
     """Write the line of ``meta_info.txt`` for one picture.
 
     Args:
-        key: Its key.
+        key: Key of the picture, ``scene/frame``.
         size: Its height and width.
         encoding: How it is stored.
 

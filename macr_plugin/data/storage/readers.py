@@ -43,7 +43,7 @@ class Reader(Protocol):
         """Name a picture for a message."""
 
     def read(self, key: str) -> Frame:
-        """Read a picture, or get ready to read parts of it."""
+        """Read a picture (height, width, 3), uint8 RGB, or get ready to read parts of it."""
 
 
 class FileReader:
@@ -62,7 +62,7 @@ class FileReader:
         """Name a picture for a message.
 
         Args:
-            key: Its key.
+            key: Key of the picture, ``scene/frame``.
 
         Returns:
             Its file.
@@ -73,7 +73,7 @@ class FileReader:
         """Read a picture.
 
         Args:
-            key: Its key.
+            key: Key of the picture, ``scene/frame``.
 
         Returns:
             uint8 array of shape (height, width, 3), RGB.
@@ -101,7 +101,7 @@ class LmdbFolder:
         """Name a picture for a message.
 
         Args:
-            key: Its key.
+            key: Key of the picture, ``scene/frame``.
 
         Returns:
             The LMDB and the key.
@@ -120,7 +120,7 @@ class LmdbReader(LmdbFolder):
         """Read a picture.
 
         Args:
-            key: Its key.
+            key: Key of the picture, ``scene/frame``.
 
         Returns:
             uint8 array of shape (height, width, 3), RGB.
@@ -174,7 +174,7 @@ class UncompressedLmdbReader(LmdbFolder):
         """Get ready to read parts of a picture.
 
         Args:
-            key: Its key.
+            key: Key of the picture, ``scene/frame``.
 
         Returns:
             The picture.
@@ -275,7 +275,7 @@ class CachedReader:
         """Name a picture for a message.
 
         Args:
-            key: Its key.
+            key: Key of the picture, ``scene/frame``.
 
         Returns:
             As the other reader names it.
@@ -286,7 +286,7 @@ class CachedReader:
         """Read a picture, the first time with the other reader.
 
         Args:
-            key: Its key.
+            key: Key of the picture, ``scene/frame``.
 
         Returns:
             uint8 array of shape (height, width, 3), RGB.

@@ -83,8 +83,8 @@ class StoredPair:
     """One picture of both LMDBs.
 
     Attributes:
-        key: Its key.
-        size: Height and width.
+        key: Of the pair, ``scene/frame``.
+        size: Height and width in pixels.
         blur: Keys and values in the LMDB of blurred pictures.
         sharp: Keys and values in the LMDB of sharp pictures.
     """

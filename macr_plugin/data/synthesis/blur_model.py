@@ -99,8 +99,8 @@ class BlurModel:
         """Tell how much photograph is needed around a picture.
 
         Args:
-            height: Height of the picture in pixels.
-            width: Its width.
+            height: Height of the picture, in pixels.
+            width: Width of the picture, in pixels.
 
         Returns:
             Pixels needed on each side for the largest blur.

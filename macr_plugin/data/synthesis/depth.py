@@ -21,8 +21,8 @@ def draw_inverse_depth(generator: np.random.Generator, depth: Depth, height: int
     Args:
         generator: Source of the random numbers.
         depth: Kind of scene.
-        height: Height of the picture.
-        width: Its width.
+        height: Height of the picture, in pixels.
+        width: Width of the picture, in pixels.
 
     Returns:
         float32 array of shape (height, width): 0 for what is infinitely far away to 1 for what is nearest. None for a

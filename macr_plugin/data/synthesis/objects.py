@@ -41,8 +41,8 @@ class MovingObject:
 
         Args:
             averaging: What light is measured in.
-            height: Height of the picture.
-            width: Its width.
+            height: Height of the picture, in pixels.
+            width: Width of the picture, in pixels.
 
         Returns:
             What is laid over each sub-frame; None if the object is out of sight in all of them.
@@ -97,8 +97,8 @@ class ObjectLayer:
         """Lay the object over a sub-frame.
 
         Args:
-            subframe: float32 array (height, width, 3), changed in place.
-            shift: Where the camera looks at the object, x and y.
+            subframe: Light, float32 array (height, width, 3), at least 0; changed in place.
+            shift: Where the camera looks at the object: x and y in pixels, shape (2,).
         """
         covered = subframe[self.part]
         to_picture = np.array(((1, 0, self.corner[1] - shift[0]), (0, 1, self.corner[0] - shift[1])))
@@ -160,8 +160,8 @@ def draw_shape(
 
     Args:
         generator: Source of the random numbers.
-        height: Height of the picture that it goes into.
-        width: Its width.
+        height: Height of the picture that it goes into, in pixels.
+        width: Width of that picture, in pixels.
         draw_photo: Gives a photograph, uint8 array (height, width, 3).
 
     Returns:

@@ -50,7 +50,7 @@ class CameraPath:
 
     @property
     def translation(self) -> np.ndarray:
-        """Shape (sub-frames, 2): the part of ``shift`` that comes from the camera's change of place."""
+        """The part of ``shift`` that comes from the camera's change of place, in pixels, shape (sub-frames, 2)."""
         return self.shift if self.turn is None else self.shift - self.turn
 
     def homographies(self) -> np.ndarray:
@@ -164,7 +164,7 @@ def exposure_times(count: int) -> np.ndarray:
         count: Number of sub-frames.
 
     Returns:
-        Shape (count,), float64, from -0.5 to 0.5.
+        Shape (count,), float64 in [-0.5, 0.5], in units of the exposure.
     """
     return np.linspace(-0.5, 0.5, count)
 
@@ -191,10 +191,10 @@ def largest_distance(positions: np.ndarray) -> float:
     """Measure a path.
 
     Args:
-        positions: Shape (positions, 2).
+        positions: Places (x, y) in pixels, shape (positions, 2).
 
     Returns:
-        Largest distance between two of them.
+        Largest distance between two of them, in pixels.
     """
     return float(np.linalg.norm(positions[:, None] - positions[None], axis=-1).max())
 

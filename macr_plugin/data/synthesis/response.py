@@ -40,7 +40,7 @@ def response_table(averaging: Averaging) -> np.ndarray:
         averaging: What the light is measured in.
 
     Returns:
-        float32 array of shape (256,), increasing from 0.
+        float32 array of shape (256,), increasing, at least 0.
     """
     value = np.arange(256) / 255
     if averaging == "encoded":

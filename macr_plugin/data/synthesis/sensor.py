@@ -35,7 +35,7 @@ class Sensor:
         """Add noise.
 
         Args:
-            light: float32 array (height, width, 3).
+            light: float32 array (height, width, 3), at least 0.
             averaging: What the light is measured in.
 
         Returns:
