@@ -7,6 +7,8 @@ user can put right ends with one line and exit status 2.
 from __future__ import annotations
 
 import argparse
+import io
+import sys
 from collections.abc import Sequence
 
 from macr_plugin import __version__
@@ -28,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: With status 2 after bad arguments or bad input, with 0 after ``--help`` and ``--version``.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file name that the terminal's encoding lacks shall not end a program at its last line.
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     with one_line_errors("macr"):
         return arguments.run(arguments) or 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from macr_plugin.errors import DiskError
+
+#: Bytes that a file's name may have on all usual file systems.
+LONGEST_NAME = 255
 
 
 @contextmanager
@@ -40,7 +45,11 @@ def atomic_write(path: Path, remedy: str, durable: bool = False) -> Iterator[Bin
     # torch.save reports a full disk as a RuntimeError.
     except (OSError, RuntimeError) as error:
         _remove(unfinished)
-        raise DiskError(f"{path} could not be written ({error}): {remedy}") from error
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            reason, remedy = "its name is too long", "choose a shorter one"
+        else:
+            reason = str(error)
+        raise DiskError(f"{path} could not be written ({reason}): {remedy}") from error
     except BaseException:
         _remove(unfinished)
         raise
@@ -54,7 +63,10 @@ def _remove(unfinished: Path) -> None:
 
 def unfinished_file(path: Path) -> Path:
     """Where a file is while :func:`atomic_write` writes it; still there only if the process was killed."""
-    return path.with_name(f".{path.name}.unfinished")
+    name = f".{path.name}.unfinished"
+    if len(os.fsencode(name)) > LONGEST_NAME >= len(os.fsencode(path.name)):
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.unfinished"
+    return path.with_name(name)
 
 
 def flush_to_disk(path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
-def walk_files(folder: Path, left_out: Iterable[Path] = ()) -> Iterator[Path]:
+def walk_files(folder: Path, left_out: Iterable[Path] = (), irregular: bool = False) -> Iterator[Path]:
     """Find the files of a folder, at any depth.
 
     Links to folders are followed, and no folder is visited twice, so that links that lead back end nothing. What
@@ -16,12 +16,16 @@ def walk_files(folder: Path, left_out: Iterable[Path] = ()) -> Iterator[Path]:
     Args:
         folder: Where to look.
         left_out: Folders that are not visited.
+        irregular: Also yield what is no file, such as broken links and pipes, and the folders that cannot be listed.
 
     Yields:
         The files as they are reached from the folder, in no order.
     """
     seen = {file_identity(path) for path in (folder, *left_out) if path.exists()}
-    for place, folders, names in os.walk(folder, followlinks=True):
+    unlisted: list[Path] = []
+    for place, folders, names in os.walk(
+        folder, followlinks=True, onerror=lambda error: unlisted.append(Path(error.filename))
+    ):
         new = []
         for name in sorted(folders):
             path = Path(place, name)
@@ -29,7 +33,10 @@ def walk_files(folder: Path, left_out: Iterable[Path] = ()) -> Iterator[Path]:
                 seen.add(file_identity(path))
                 new.append(name)
         folders[:] = new
-        yield from (file for name in names if not name.startswith(".") and (file := Path(place, name)).is_file())
+        files = (Path(place, name) for name in names if not name.startswith("."))
+        yield from (file for file in files if irregular or file.is_file())
+    if irregular:
+        yield from unlisted
 
 
 def file_identity(path: Path) -> tuple[int, int]:

@@ -55,7 +55,12 @@ class Summary:
 
     def __str__(self) -> str:
         counts = f"{self.done} done, {self.skipped} skipped, {len(self.failed)} failed"
-        return "\n".join([counts, *(f"failed: {failure.reason}" for failure in self.failed)])
+        return "\n".join([counts, *(f"failed: {_printable(failure.reason)}" for failure in self.failed)])
+
+
+def _printable(text: str) -> str:
+    """One line that terminals take: names of files may hold ends of lines, escapes, and bytes that are no text."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def deblur_files(inputs: Sequence[str], out: Path | None = None, settings: Setti
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if processes > 1 and STANDARD_INPUT in inputs:
         raise InputError("- is read by one process alone, and torchrun started several: give the files or a folder")
-    jobs, failures = find_jobs(inputs, out, settings.file_format)
+    jobs, failures = find_jobs(inputs, out, settings.file_format, settings.compare)
     summary = Summary(failed=failures if rank == 0 else [])
     folder = out or DEFAULT_OUT
     is_folder = not jobs or jobs[0].target != out
@@ -115,7 +120,7 @@ def deblur_files(inputs: Sequence[str], out: Path | None = None, settings: Setti
         deblurrer = _deblurrer(settings, processes)
         pictures = [job for job in pending if not is_video(job.source)]
         if pictures:
-            _deblur_pictures(pictures, deblurrer, record, settings.compare, summary)
+            _deblur_pictures(pictures, deblurrer, record, summary)
         for job in pending:
             if is_video(job.source):
                 _deblur_video(job, deblurrer, record, summary)
@@ -161,9 +166,7 @@ def _deblurrer(settings: Settings, processes: int) -> Deblurrer:
     return Deblurrer(settings.weights, device, settings.precision, tile, settings.ensemble)  # type: ignore[arg-type]
 
 
-def _deblur_pictures(
-    jobs: Sequence[Job], deblurrer: Deblurrer, record: Record | None, compare: bool, summary: Summary
-) -> None:
+def _deblur_pictures(jobs: Sequence[Job], deblurrer: Deblurrer, record: Record | None, summary: Summary) -> None:
     """Read in threads, restore in this one, write in others."""
     workers = min(MOST_AHEAD, os.cpu_count() or 1)
     with (
@@ -184,7 +187,7 @@ def _deblur_pictures(
             with _failure_counted(job, summary):
                 blurred = read.result()
                 restored = deblurrer.restore_picture(blurred)
-                written.append((job, writers.submit(_write, job, blurred, restored, record, compare)))
+                written.append((job, writers.submit(_write, job, blurred, restored, record)))
             if len(summary.failed) > failed:
                 progress.update()
             while len(written) > workers or (written and written[0][1].done()):
@@ -210,7 +213,7 @@ def _deblur_video(job: Job, deblurrer: Deblurrer, record: Record | None, summary
 
 def _say(job: Job, notes: Sequence[str]) -> None:
     for note in notes:
-        tqdm.write(f"{job.source}: {note}", file=sys.stderr)
+        tqdm.write(_printable(f"{job.source}: {note}"), file=sys.stderr)
 
 
 @contextmanager
@@ -239,9 +242,9 @@ def _ahead(
         yield waiting.popleft()
 
 
-def _write(job: Job, blurred: Picture, restored: Picture, record: Record | None, compare: bool) -> list[str]:
-    if compare:
-        _write_comparison(blurred, restored, job.target.with_name(f"{job.target.stem}_compare{job.target.suffix}"))
+def _write(job: Job, blurred: Picture, restored: Picture, record: Record | None) -> list[str]:
+    if job.comparison is not None:
+        _write_comparison(blurred, restored, job.comparison)
     write_picture(restored, job.target, None if record is None else lambda file: record.add(job, file))
     return restored.notes
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import mmcv
 import numpy as np
 import tifffile
-from PIL import Image, ImageCms, JpegImagePlugin
+from PIL import Image, ImageCms, JpegImagePlugin, TiffImagePlugin
 
 from macr_plugin.data.picture_files import read_bytes
 from macr_plugin.errors import InputError
 from macr_plugin.filesystem.atomic import atomic_write
+from macr_plugin.inference.decode_16_bit import EXTRA_SAMPLES, NO_ALPHA, bits_per_sample, decode_16_bit
 from macr_plugin.inference.metadata import (
     Metadata,
     read_metadata,
@@ -36,17 +36,14 @@ FORMATS = {
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jfif": "JPEG",
     ".webp": "WEBP",
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
 KNOWN = "PNG, JPEG, WebP, TIFF or BMP"
-#: Place of the bit depth in a PNG file's header.
-PNG_BIT_DEPTH = 24
-BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
-#: What OpenCV decodes as it is: black is zero, and RGB.
-PLAIN_PHOTOMETRICS = (1, 2)
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: Turns pixels upright, by EXIF orientation.
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda pixels: pixels,
@@ -120,6 +117,10 @@ def read_picture(path: Path) -> Picture:
         with Image.open(io.BytesIO(data)) as image:
             return _decode(image, data, path)
     except Image.UnidentifiedImageError as error:
+        if data.startswith(TIFF_STARTS):
+            raise InputError(
+                f"{path} is damaged, or a TIFF file of a kind that cannot be read: save it as grey or RGB, 8 or 16 bits"
+            ) from error
         raise InputError(f"{path} is not a picture that can be read: expected {KNOWN}") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} is too large ({error}): cut it into parts") from error
@@ -133,24 +134,25 @@ def read_picture(path: Path) -> Picture:
 
 def _decode(image: Image.Image, data: bytes, path: Path) -> Picture:
     if image.format not in {*FORMATS.values(), "MPO"}:
-        raise InputError(f"{path} is a {image.format} file: save it as {KNOWN}")
+        raise InputError(f"{path} is in the format {image.format}: save it as {KNOWN}")
     notes = []
     frames = getattr(image, "n_frames", 1)
     if image.format == "MPO":
         notes.append(f"the first of {frames} pictures in the file is kept")
     elif frames > 1:
         raise InputError(f"{path} holds {frames} pictures: save each as a file of its own")
-    kind, deep = image.format, _bits(image, data, path) == 16
+    kind, deep = image.format, bits_per_sample(image, data, path) == 16
     metadata, orientation = read_metadata(image)
     jpeg = _jpeg_coding(image) if isinstance(image, JpegImagePlugin.JpegImageFile) else None
     # Also finds out whether the file is whole, and reads what stands behind the pixels.
     image.load()
     if metadata.exif is None and image.format == "PNG":
         metadata, orientation = read_metadata(image)
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    if NO_ALPHA in tags.get(EXTRA_SAMPLES, ()):
+        notes.append("a channel that is neither colour nor alpha was left out")
     if deep:
-        samples = _decode_deep(data, path)
-        # OpenCV decodes grey with alpha as colour with alpha.
-        samples = samples[..., [0, 3]] if image.mode == "LA" else samples
+        samples = decode_16_bit(image, data, path)
     else:
         image, icc = _plain_colour(image, notes, path)
         metadata = dataclasses.replace(metadata, icc=icc)
@@ -171,34 +173,6 @@ def _picture(
     colour = samples[..., :1].repeat(3, axis=-1) if grey else samples[..., :3]
     alpha = samples[..., -1] if channels in (2, 4) else None
     return Picture(np.ascontiguousarray(colour), alpha, grey, metadata, jpeg, lossless, notes)
-
-
-def _bits(image: Image.Image, data: bytes, path: Path) -> int:
-    """Bits of a sample, as the file's header has them: 8, also for fewer, or 16."""
-    if image.format == "PNG":
-        bits = data[PNG_BIT_DEPTH]
-    elif image.format == "TIFF":
-        of_samples = set(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))  # type: ignore[attr-defined]
-        bits = max(of_samples)
-        sample_format = set(image.tag_v2.get(SAMPLE_FORMAT, (1,)))  # type: ignore[attr-defined]
-        if bits > 16 or len(of_samples) > 1 or sample_format != {1}:
-            raise InputError(f"{path} has samples of {bits} bits that are no whole numbers from 0: save 8 or 16 bits")
-        if bits == 16 and image.tag_v2.get(PHOTOMETRIC) not in PLAIN_PHOTOMETRICS:  # type: ignore[attr-defined]
-            raise InputError(f"{path} has 16 bits and is neither grey nor RGB: save it as RGB")
-    else:
-        bits = 8
-    return 16 if bits == 16 else 8
-
-
-def _decode_deep(data: bytes, path: Path) -> np.ndarray:
-    """Samples of 16 bit, (H, W) or (H, W, C) with RGB in front."""
-    samples = mmcv.imfrombytes(data, flag="unchanged", backend="cv2")
-    if samples is None or samples.dtype != np.uint16:
-        raise InputError(f"{path} cannot be decoded as 16 bit: save it as a PNG or an uncompressed TIFF file")
-    if samples.ndim == 2:
-        return samples
-    order = [2, 1, 0, 3][: samples.shape[-1]]
-    return samples[..., order]
 
 
 def _plain_colour(image: Image.Image, notes: list[str], path: Path) -> tuple[Image.Image, bytes | None]:
@@ -286,6 +260,9 @@ def encode_picture(picture: Picture, path: Path) -> bytes:
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise InputError(f"{path} has no suffix of a picture: expected {', '.join(FORMATS)}")
+    if picture.grey and picture.alpha is not None and picture.pixels.dtype == np.uint16:
+        # In 16 bit OpenCV writes no grey with alpha, and Pillow reads none. A profile for grey does not fit RGB.
+        picture = dataclasses.replace(picture, grey=False, metadata=dataclasses.replace(picture.metadata, icc=None))
     if kind == "TIFF":
         return _encode_tiff(picture)
     if kind == "PNG" and picture.pixels.dtype == np.uint16:
@@ -338,15 +315,10 @@ def _encode_shallow(picture: Picture, kind: str, path: Path) -> bytes:
 
 def _encode_deep_png(picture: Picture) -> bytes:
     samples = picture.samples()
-    metadata = picture.metadata
-    if picture.grey and picture.alpha is not None:
-        # OpenCV has no grey with alpha; a profile for grey does not fit the colours that it becomes.
-        samples = np.dstack([samples[..., 0], samples[..., 0], samples[..., 0], samples[..., 1]])
-        metadata = dataclasses.replace(metadata, icc=None)
-    elif samples.ndim == 3:
+    if samples.ndim == 3:
         samples = samples[..., [2, 1, 0, 3][: samples.shape[-1]]]
     _, encoded = cv2.imencode(".png", samples)
-    return with_png_chunks(encoded.tobytes(), metadata)
+    return with_png_chunks(encoded.tobytes(), picture.metadata)
 
 
 def _encode_bmp_with_alpha(picture: Picture) -> bytes:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from deblur_command import deblur, files, read, write
 
 from macr_plugin import Deblurrer
 from macr_plugin.cli import main
@@ -25,25 +26,6 @@ from macr_plugin.cli import main
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def write(path, picture):
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), picture[..., ::-1])
-    return path
-
-
-def deblur(weights, *arguments):
-    return main(["deblur", "--weights", str(weights), "--precision", "fp32", *map(str, arguments)])
-
-
-def files(folder):
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
-
-
-def read(path):
-    return cv2.imread(str(path))[..., ::-1]
 
 
 def test_a_folder_keeps_its_structure_and_is_skipped_when_done(weights, photo, capsys):
@@ -89,7 +71,7 @@ def test_patterns_lists_and_one_file(weights, photo, capsys, monkeypatch):
         write(name, photo)
     assert deblur(weights, "**/*.png", "-o", "globbed") == 0
     assert files("globbed") == [".macr_deblur.jsonl", "a.png", "b.png", "c.png"]
-    monkeypatch.setattr(sys, "stdin", io.StringIO("a.png\n\nsub\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a.png\n\nsub\r\n")))
     assert deblur(weights, "-", "-o", "listed") == 0
     assert files("listed") == [".macr_deblur.jsonl", "a.png", "c.png"]
     assert deblur(weights, "a.png", "-o", "sharp.jpg") == 0

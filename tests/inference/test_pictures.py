@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -171,6 +173,81 @@ def test_alpha_stays_as_it_was(tmp_path, photo, suffix, mode):
     assert np.array_equal(written[..., 0], np.asarray(image)[..., 0] // 2)
 
 
+def raw_png(colour_type, samples, transparency=b""):
+    """A PNG file of 16 bit, written by hand: neither Pillow nor OpenCV writes all kinds."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width = samples.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    chunks = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
+    chunks += [chunk(b"tRNS", transparency)] if transparency else []
+    chunks += [chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+DEEP = np.random.default_rng(0).integers(0, 65536, (20, 30, 4)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("kind", ["grey with alpha", "transparent grey", "transparent colour"])
+def test_transparency_of_16_bit_stays(tmp_path, kind, suffix):
+    colour = DEEP[..., :3] if "colour" in kind else DEEP[..., :1].repeat(3, axis=-1)
+    if kind == "grey with alpha":
+        alpha, content = DEEP[..., 3], raw_png(4, DEEP[..., [0, 3]])
+    else:
+        alpha = np.where((colour == colour[0, 0]).all(axis=-1), 0, 65535)
+        stored, colour_type = (colour, 2) if "colour" in kind else (colour[..., :1], 0)
+        content = raw_png(colour_type, stored, stored[0, 0].astype(">u2").tobytes())
+    (tmp_path / "a.png").write_bytes(content)
+    picture = read_picture(tmp_path / "a.png")
+    assert picture.grey == ("grey" in kind)
+    write_picture(picture, tmp_path / f"b{suffix}")
+    written = opencv(tmp_path / "b.png") if suffix == ".png" else tifffile.imread(tmp_path / "b.tif")
+    assert np.array_equal(written, np.dstack([colour, alpha]))
+    assert np.array_equal(read_picture(tmp_path / f"b{suffix}").alpha, alpha)
+
+
+@pytest.mark.parametrize(
+    ("bits", "options"),
+    [
+        *((bits, {"compression": "zlib", "predictor": 2, "byteorder": ">"}) for bits in (8, 16)),
+        *((bits, {"tile": (16, 16)}) for bits in (8, 16)),
+        *((bits, {"rowsperstrip": 7, "bigtiff": True}) for bits in (8, 16)),
+        (8, {"planarconfig": "separate"}),
+    ],
+    ids=str,
+)
+def test_tiff_files_of_other_layouts(tmp_path, bits, options):
+    samples = DEEP[..., :3] if bits == 16 else (DEEP[..., :3] >> 8).astype(np.uint8)
+    stored = samples.transpose(2, 0, 1) if "planarconfig" in options else samples
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", **options)
+    write_picture(read_picture(tmp_path / "a.tif"), tmp_path / "b.png")
+    assert np.array_equal(opencv(tmp_path / "b.png"), samples)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("extra", ["unassalpha", "assocalpha", "unspecified"])
+def test_the_fourth_channel_of_a_tiff_file(tmp_path, bits, extra):
+    white = 2**bits - 1
+    colour, alpha = DEEP[..., :3] / 65535, np.maximum(DEEP[..., 3:] / 65535, 0.2)
+    stored = np.concatenate([colour * alpha if extra == "assocalpha" else colour, alpha], axis=-1)
+    stored = (white * stored).round().astype(np.uint16 if bits == 16 else np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extrasamples=[extra])
+    picture = read_picture(tmp_path / "a.tif")
+    assert np.abs(picture.pixels / white - colour).max() <= (4 if extra == "assocalpha" else 0.6) / white
+    if extra == "unspecified":
+        assert picture.alpha is None
+        assert picture.notes == ["a channel that is neither colour nor alpha was left out"]
+    else:
+        assert np.array_equal(picture.alpha, stored[..., 3])
+    write_picture(picture, tmp_path / "b.tif")
+    with tifffile.TiffFile(tmp_path / "b.tif") as written:
+        assert written.pages[0].extrasamples == (() if extra == "unspecified" else (2,))
+        assert np.array_equal(written.asarray()[..., :3], picture.pixels)
+
+
 def test_grey_palette_and_colour_key(tmp_path, photo):
     image = Image.fromarray(photo)
     image.convert("L").save(tmp_path / "grey.jpg", quality=95)
@@ -217,9 +294,17 @@ def bad_files(photo):
     image = Image.fromarray(photo)
     deep = cv2.imencode(".png", photo.astype(np.uint16) * 257)[1].tobytes()
     png, jpeg = saved(image, format="PNG"), saved(image, format="JPEG")
-    floating = io.BytesIO()
-    tifffile.imwrite(floating, photo[..., 0].astype(np.float32))
-    pages = saved(image, format="TIFF", save_all=True, append_images=[image])
+
+    def tiff(samples, **options):
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, samples, **options)
+        return buffer.getvalue()
+
+    whole = tiff(photo, photometric="rgb")
+    planes = tiff(photo.transpose(2, 0, 1).astype(np.uint16), photometric="rgb", planarconfig="separate")
+    pages, moving_png, moving_webp = (
+        saved(image, format=one, save_all=True, append_images=[image.rotate(9)]) for one in ("TIFF", "PNG", "WEBP")
+    )
     return {
         "empty.jpg": (b"", "is empty: copy it again"),
         "text.png": (b"hello", "is not a picture that can be read: expected PNG, JPEG"),
@@ -228,8 +313,25 @@ def bad_files(photo):
         "cut_deep.png": (deep[: len(deep) // 2], "is damaged or incomplete"),
         "header.png": (png[:20], "cut off|not a picture|damaged or incomplete"),
         "flipped.png": (png[:80] + b"\xff" + png[81:], "is damaged or incomplete"),
-        "other.gif": (saved(image.quantize(8), format="GIF"), "is a GIF file: save it as PNG"),
-        "float.tif": (floating.getvalue(), "save 8 or 16 bits"),
+        "other.gif": (saved(image.quantize(8), format="GIF"), "is in the format GIF: save it as PNG"),
+        "float.tif": (tiff(photo[..., 0].astype(np.float32)), "save 8 or 16 bits"),
+        "float_rgb.tif": (
+            tiff(photo.astype(np.float32), photometric="rgb"),
+            "of a kind that cannot be read: save it as",
+        ),
+        "half.tif": (tiff(photo.astype(np.float16), photometric="rgb"), "of a kind that cannot be read: save"),
+        "signed.tif": (tiff(photo[..., 0].astype(np.int16)), "save 8 or 16 bits"),
+        "long.tif": (tiff(photo[..., 0].astype(np.uint32)), "save 8 or 16 bits"),
+        "planes.tif": (planes, "has 16 bits in a plane for each colour: save it with interleaved colours"),
+        "white.tif": (tiff(photo[..., 0].astype(np.uint16), photometric="miniswhite"), "neither grey nor RGB: save"),
+        "lab.tif": (saved(image.convert("LAB"), format="TIFF"), "has the colour mode LAB: save it as RGB"),
+        "cut.tif": (whole[: len(whole) // 2], "damaged"),
+        "directory.tif": (whole[:9], "damaged"),
+        "cut.webp": (saved(image, format="WEBP")[:200], "damaged or incomplete"),
+        "cut.bmp": (saved(image, format="BMP")[:2000], "damaged or incomplete"),
+        "moving.png": (moving_png, "holds 2 pictures: save each"),
+        "moving.webp": (moving_webp, "holds 2 pictures: save each"),
+        "icon.bmp": (saved(image, format="ICO"), "is in the format ICO: save it as PNG"),
         "pages.tif": (pages, "holds 2 pictures: save each"),
     }
 
