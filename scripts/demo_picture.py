@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import torch
 
-from macr_plugin.cli import DEMO_FOLDER
+from macr_plugin.cli.synthesize import DEMO_FOLDER
 from macr_plugin.data.pairs import ImagePair, read_pair
 from macr_plugin.data.preparation.gopro import find_pairs
 from macr_plugin.errors import FREE_DISK_SPACE, InputError, one_line_errors

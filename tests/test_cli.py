@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from saved_pictures import save_picture
 
 import macr_plugin
 from macr_plugin.cli import main
@@ -89,8 +90,7 @@ def test_version(capsys):
 def save_pairs(folder, blurred="blur", sharp="sharp", name="a_000001.png"):
     picture = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     for kind in (blurred, sharp):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / kind / name), picture)
+        save_picture(folder / kind / name, picture)
 
 
 def test_prepare_gopro(tmp_path, capsys):

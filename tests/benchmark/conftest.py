@@ -1,10 +1,10 @@
 """Small data and option files for the benchmark's tests."""
 
-import cv2
 import numpy as np
 import pytest
 import skimage.data
 import yaml
+from saved_pictures import save_pair
 
 
 @pytest.fixture
@@ -13,11 +13,8 @@ def working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     photo = skimage.data.astronaut()[..., ::-1]
     for number in range(4):
-        scene = tmp_path / "pairs" / f"scene{number // 2}"
         sharp = np.ascontiguousarray(photo[40 * number : 40 * number + 64, 100:180])
-        for name, picture in (("sharp", sharp), ("blur", cv2.blur(sharp, (5, 1)))):
-            (scene / name).mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(scene / name / f"{number:06d}.png"), picture)
+        save_pair(tmp_path / "pairs" / f"scene{number // 2}", f"{number:06d}.png", sharp)
     return tmp_path
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from saved_pictures import save_pair
 
 from macr_plugin.archs.macr_arch import MACR
 from macr_plugin.visualization import CAPTION_HEIGHT, LINE_HEIGHT
@@ -22,10 +23,8 @@ CAPTIONS = CAPTION_HEIGHT + LINE_HEIGHT
 def pairs(tmp_path):
     sharp = np.random.default_rng(0).integers(0, 256, (96, 120, 3), dtype=np.uint8)
     sharp = cv2.GaussianBlur(sharp, (0, 0), 1)
-    for kind, picture in (("blur", cv2.blur(sharp, (9, 1))), ("sharp", sharp)):
-        (tmp_path / "pairs/cat" / kind).mkdir(parents=True)
-        for number in (1, 2):
-            cv2.imwrite(str(tmp_path / f"pairs/cat/{kind}/{number:06d}.png"), picture)
+    for number in (1, 2):
+        save_pair(tmp_path / "pairs/cat", f"{number:06d}.png", sharp, cv2.blur(sharp, (9, 1)))
     return tmp_path / "pairs"
 
 

@@ -17,6 +17,7 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
+from saved_pictures import save_pair
 
 pytestmark = pytest.mark.slow
 
@@ -41,12 +42,9 @@ def gopro_root(tmp_path_factory):
     generator = np.random.default_rng(0)
     for scene in range(SCENES):
         split = "test" if scene == 0 else "train"
-        for kind in ("blur", "sharp"):
-            (root / split / f"scene{scene}" / kind).mkdir(parents=True)
         for frame in range(FRAMES):
             sharp = cv2.GaussianBlur(generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8), (0, 0), 1.5)
-            for kind, picture in (("sharp", sharp), ("blur", cv2.blur(sharp, (9, 1)))):
-                cv2.imwrite(str(root / split / f"scene{scene}" / kind / f"{frame:06d}.png"), picture)
+            save_pair(root / split / f"scene{scene}", f"{frame:06d}.png", sharp)
     return root
 
 

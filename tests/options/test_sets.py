@@ -4,10 +4,10 @@ import copy
 from pathlib import Path
 
 import basicsr  # noqa: F401  registers the plugin
-import cv2
 import numpy as np
 import pytest
 import yaml
+from saved_pictures import save_pair
 
 from macr_plugin.data.preparation.gopro import find_pairs
 from macr_plugin.data.storage.lmdb_writer import write_image_lmdb
@@ -23,10 +23,7 @@ def check(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
     for number in range(3):
-        for kind in ("blur", "sharp"):
-            file = Path("pairs", "scene", kind, f"{number:06d}.png")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(file), generator.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+        save_pair(Path("pairs/scene"), f"{number:06d}.png", generator.integers(0, 256, (64, 64, 3), dtype=np.uint8))
     for kind in ("blur", "sharp"):
         write_image_lmdb(Path(f"{kind}.lmdb"), [(pair.key, getattr(pair, kind)) for pair in find_pairs(Path("pairs"))])
     good = copy.deepcopy(BASE)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.data import data_sampler
+from saved_pictures import save_pair
 
 from macr_plugin.basicsr_compat.epochs import mend_epochs
 from macr_plugin.data.datasets.deblur_pair_dataset import DeblurPairDataset
@@ -35,10 +36,7 @@ def split(tmp_path):
     root = tmp_path / "train"
     for number, key in enumerate(KEYS):
         scene, frame = key.split("/")
-        for kind, level in (("blur", 100), ("sharp", 0)):
-            file = root / scene / kind / f"{frame}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(encode_png(position_picture(number, level)))
+        save_pair(root / scene, f"{frame}.png", position_picture(number), position_picture(number, level=100))
     pairs = find_pairs(root)
     for kind in ("blur", "sharp"):
         items = [(pair.key, getattr(pair, kind)) for pair in pairs]

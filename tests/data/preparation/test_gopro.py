@@ -1,9 +1,8 @@
-import cv2
 import numpy as np
 import pytest
+from saved_pictures import save_picture
 
-from macr_plugin.data.pairs import check_keys, pair_folders, read_pair
-from macr_plugin.data.picture_files import check_png, read_picture
+from macr_plugin.data.pairs import check_keys, pair_folders
 from macr_plugin.data.preparation.gopro import find_pairs, find_split
 from macr_plugin.errors import InputError
 
@@ -11,9 +10,7 @@ PICTURE = np.full((6, 8, 3), 100, np.uint8)
 
 
 def save(path, picture=PICTURE):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), picture)
-    return path
+    return save_picture(path, picture)
 
 
 @pytest.fixture
@@ -109,80 +106,6 @@ def test_scenes_of_other_formats(tmp_path, suffix):
     for kind in ("blur", "sharp"):
         save(tmp_path / "test/a" / kind / f"000001.{suffix}")
     assert [pair.key for pair in find_pairs(tmp_path / "test")] == ["a/000001"]
-
-
-def test_folders_are_paired_by_relative_name(tmp_path):
-    for name in ("x.png", "deep/er/y.jpg"):
-        save(tmp_path / "in" / name)
-        save(tmp_path / "out" / name)
-    pairs = pair_folders(tmp_path / "in", tmp_path / "out")
-    assert [pair.key for pair in pairs] == ["deep/er/y", "x"]
-    assert pairs[0].sharp == tmp_path / "out/deep/er/y.jpg"
-
-
-def test_folders_with_names_that_differ_in_the_extension_only(tmp_path):
-    for folder in ("in", "out"):
-        save(tmp_path / folder / "x.png")
-        save(tmp_path / folder / "x.jpg")
-    with pytest.raises(InputError, match="differ in their extension only"):
-        pair_folders(tmp_path / "in", tmp_path / "out")
-
-
-def test_folder_without_pictures(tmp_path):
-    save(tmp_path / "in/x.png")
-    (tmp_path / "out").mkdir()
-    with pytest.raises(InputError, match="out holds no pictures"):
-        pair_folders(tmp_path / "in", tmp_path / "out")
-
-
-def test_pair_is_read_as_bgr_bytes(split):
-    picture = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    save(split / "a/blur/000001.png", picture)
-    blur, sharp = read_pair(find_pairs(split)[0])
-    np.testing.assert_array_equal(blur, picture)
-    np.testing.assert_array_equal(sharp, PICTURE)
-
-
-def test_pair_of_two_sizes_names_both(split):
-    save(split / "a/sharp/000001.png", np.zeros((7, 9, 3), np.uint8))
-    with pytest.raises(InputError, match=r"blur/000001.png is 8x6 and .*sharp/000001.png is 9x7"):
-        read_pair(find_pairs(split)[0])
-
-
-@pytest.mark.parametrize("content", [b"", b"no picture at all"])
-def test_undecodable_picture(tmp_path, content):
-    (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.png is not a readable picture"):
-        read_picture(tmp_path / "x.png")
-
-
-@pytest.mark.parametrize(
-    "picture",
-    [np.zeros((6, 8), np.uint8), np.zeros((6, 8, 3), np.uint16), np.zeros((6, 8, 4), np.uint8)],
-    ids=["grey", "16 bits", "alpha"],
-)
-def test_picture_that_is_not_8_bit_colour(tmp_path, picture):
-    with pytest.raises(InputError, match="convert it to 8-bit colour"):
-        read_picture(save(tmp_path / "x.png", picture))
-
-
-def test_missing_picture(tmp_path):
-    with pytest.raises(InputError, match=r"cannot read .*x.png: No such file"):
-        read_picture(tmp_path / "x.png")
-
-
-def test_whole_png_passes_and_so_does_what_is_no_png(tmp_path):
-    data = save(tmp_path / "x.png").read_bytes()
-    check_png(data, "x")
-    check_png(data + b"what some programs add", "x")
-    check_png(b"", "x")
-    check_png(b"BM...", "x")
-
-
-@pytest.mark.parametrize("cut", [9, 20, -20, -12, -1])
-def test_png_that_is_cut_off_anywhere(tmp_path, cut):
-    with pytest.raises(InputError, match="is cut off or damaged"):
-        check_png(save(tmp_path / "x.png").read_bytes()[:cut], "x")
 
 
 def test_split_is_found_in_each_layout(split, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from basicsr.data.data_util import paired_paths_from_lmdb
 from basicsr.utils import FileClient
+from saved_pictures import save_picture
 
 from macr_plugin.data.picture_files import decode_picture
 from macr_plugin.data.preparation import prepare
@@ -27,9 +28,7 @@ def picture(name, height=HEIGHT, width=WIDTH):
 
 
 def save(path, content=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), picture(path.as_posix()) if content is None else content)
-    return path
+    return save_picture(path, picture(path.as_posix()) if content is None else content)
 
 
 def stored(path):

@@ -16,7 +16,6 @@ from macr_plugin.data.picture_files import decode_picture, encode_png
 from macr_plugin.data.storage.lmdb_format import Storage, read_meta_info, read_sizes, read_storage
 from macr_plugin.data.storage.lmdb_writer import write_image_lmdb
 from macr_plugin.errors import InputError
-from macr_plugin.filesystem.staging import staged
 
 
 def noise(seed=0, height=20, width=30):
@@ -45,7 +44,6 @@ def test_pictures_come_back_and_the_list_is_as_basicsr_writes_it(tmp_path):
 
 
 def test_list_equals_that_of_basicsr(tmp_path):
-    from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
     (tmp_path / "s").mkdir()
     for name in ("a", "b"):
@@ -100,48 +98,6 @@ def test_longest_key(tmp_path, encoding):
     write_image_lmdb(tmp_path / "x.lmdb", [("s" * 506, encode_png(noise(height=40)))], Storage(encoding))
     assert read_meta_info(tmp_path / "x.lmdb") == ["s" * 506]
     assert {key.split(".")[0] for key in stored(tmp_path / "x.lmdb")} == {"s" * 506}
-
-
-def test_storage_of_lmdbs_that_do_not_say_it(tmp_path):
-    for storage in ("png", "uncompressed"):
-        path = tmp_path / f"{storage}.lmdb"
-        write_image_lmdb(path, [("a", encode_png(noise()))], Storage(storage))
-        (path / "storage.json").unlink()
-        assert read_storage(path) == Storage(storage, None)
-
-
-BAD_STORAGE = ["{", "[]", "3", "{}", '{"storage": "jpeg2000"}', '{"storage": "uncompressed"}']
-BAD_STORAGE += [f'{{"storage": "uncompressed", "rows_per_band": {rows}}}' for rows in ("null", '"many"', "0", "-32")]
-
-
-@pytest.mark.parametrize("content", BAD_STORAGE)
-def test_unreadable_storage(tmp_path, content):
-    write_image_lmdb(tmp_path / "x.lmdb", [("a", encode_png(noise()))])
-    (tmp_path / "x.lmdb/storage.json").write_text(content)
-    with pytest.raises(InputError, match=r"storage\.json .*: recreate x\.lmdb"):
-        read_storage(tmp_path / "x.lmdb")
-
-
-def test_line_without_a_size(tmp_path):
-    write_image_lmdb(tmp_path / "x.lmdb", [("a", encode_png(noise()))])
-    (tmp_path / "x.lmdb/meta_info.txt").write_text("a.png\n")
-    assert read_meta_info(tmp_path / "x.lmdb") == ["a"]
-    with pytest.raises(InputError, match=r"a line 'a\.png', which tells no size"):
-        read_sizes(tmp_path / "x.lmdb")
-
-
-def test_lmdb_of_basicsr_with_dots_and_grey_pictures(tmp_path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    names = ["img.v1", "img.v2", "a b (3).c"]
-    for name in names:
-        cv2.imwrite(str(pictures / f"{name}.png"), noise())
-    cv2.imwrite(str(pictures / "grey.x.png"), noise()[..., 0])
-    names.append("grey.x")
-    make_lmdb_from_imgs(str(pictures), str(tmp_path / "x.lmdb"), [f"{name}.png" for name in names], names)
-    assert read_meta_info(tmp_path / "x.lmdb") == names
-    assert sorted(names) == list(stored(tmp_path / "x.lmdb"))
-    assert list(read_sizes(tmp_path / "x.lmdb")) == names
 
 
 def test_same_items_give_the_same_bytes(tmp_path):
@@ -249,32 +205,3 @@ def test_parent_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write into"):
         write_image_lmdb(tmp_path / "file" / "x.lmdb", [])
-
-
-def test_staged_replaces_only_on_success(tmp_path):
-    target = tmp_path / "set"
-    target.mkdir()
-    (target / "old").write_text("")
-    with pytest.raises(RuntimeError), staged(target) as (partial,):  # noqa: PT012
-        partial.mkdir()
-        raise RuntimeError
-    assert names_in(target) == ["old"]
-    with staged(target) as (partial,):
-        partial.mkdir()
-        (partial / "new").write_text("")
-    assert names_in(target) == ["new"]
-    assert names_in(tmp_path) == ["set"]
-
-
-def test_unusable_lmdb_folders(tmp_path):
-    with pytest.raises(InputError, match="is not a folder"):
-        read_meta_info(tmp_path / "x.lmdb")
-    (tmp_path / "x.lmdb").mkdir()
-    with pytest.raises(InputError, match=r"no data\.mdb"):
-        read_meta_info(tmp_path / "x.lmdb")
-    (tmp_path / "x.lmdb/data.mdb").write_bytes(b"")
-    with pytest.raises(InputError, match=r"meta_info\.txt is missing: recreate x\.lmdb with `macr prepare`"):
-        read_meta_info(tmp_path / "x.lmdb")
-    (tmp_path / "x.lmdb/meta_info.txt").write_text("\n")
-    with pytest.raises(InputError, match="lists no pictures"):
-        read_meta_info(tmp_path / "x.lmdb")
