@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from macr_plugin.data.picture_files import PICTURE_SUFFIXES, describe_size
+from macr_plugin.data.picture_files import PICTURE_SUFFIXES, describe_size, read_picture
 from macr_plugin.errors import InputError
 from macr_plugin.filesystem.walk import walk_files
 
@@ -135,6 +135,23 @@ def check_key(key: str, source: Path | str) -> None:
         raise InputError(f"{source}: BasicSR cannot keep the name '{key}'; rename it without dots and accents")
     if not 0 < len(key) <= MAX_KEY_BYTES:
         raise InputError(f"{source}: the key '{key}' must have 1 to {MAX_KEY_BYTES} characters; rename the picture")
+
+
+def read_pair(pair: ImagePair) -> tuple[np.ndarray, np.ndarray]:
+    """Read both pictures of a pair and check that they fit.
+
+    Args:
+        pair: The two files.
+
+    Returns:
+        The blurred and the sharp picture: uint8 arrays of one shape (height, width, 3), BGR, 0 to 255.
+
+    Raises:
+        InputError: A picture cannot be read or is not 8-bit colour, or their sizes differ.
+    """
+    blur, sharp = read_picture(pair.blur), read_picture(pair.sharp)
+    check_sizes(pair, blur, sharp)
+    return blur, sharp
 
 
 def check_sizes(pair: ImagePair, blur: np.ndarray, sharp: np.ndarray) -> None:
