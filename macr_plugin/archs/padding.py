@@ -25,7 +25,7 @@ def check_minimum_size(image: Tensor, minimum: int, user: str) -> None:
     """
     height, width = image.shape[-2:]
     # A traced or symbolic size is that of the example: who runs the graph gives what sizes it likes.
-    if torch.jit.is_tracing() or is_symbolic(image):
+    if torch.jit.is_tracing() or is_symbolic(image):  # type: ignore[attr-defined, no-untyped-call]
         return
     if min(height, width) < minimum:
         raise InputError(

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import tifffile
-from PIL import Image, ImageCms, JpegImagePlugin, TiffImagePlugin
+from PIL import Image, ImageCms, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from macr_plugin.data.picture_files import read_bytes
 from macr_plugin.errors import InputError
@@ -116,7 +116,7 @@ def read_picture(path: Path) -> Picture:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return _decode(image, data, path)
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         if data.startswith(TIFF_STARTS):
             raise InputError(
                 f"{path} is damaged, or a TIFF file of a kind that cannot be read: save it as grey or RGB, 8 or 16 bits"

@@ -115,7 +115,7 @@ class _LiveTensors(TorchDispatchMode):
     """Adds up the memory of the tensors that operations make, as long as each is alive."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.peak = 0
         self._size = 0
         self._users: dict[int, int] = {}

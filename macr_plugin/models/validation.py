@@ -93,7 +93,7 @@ class Validator:
         self._opt = opt
         self._restore = restore
         self._device = device
-        self._loaders: dict[Any, DataLoader] = {}
+        self._loaders: dict[Any, DataLoader[Any]] = {}
 
     def run(self, dataloader: Any, iteration: int | str, save_pictures: bool) -> list[Measurement]:
         """Restore all frames of a data set; every process has to call this.
@@ -140,7 +140,7 @@ class Validator:
         hidden = self._opt["rank"] != 0 or not self._opt["val"].get("pbar", False)
         return zip(indices, tqdm(self._loader(dataloader, indices), unit="frame", disable=hidden), strict=True)
 
-    def _loader(self, dataloader: Any, indices: range) -> DataLoader:
+    def _loader(self, dataloader: Any, indices: range) -> DataLoader[Any]:
         dataset = dataloader.dataset
         if dataset not in self._loaders:
             num_workers = dataset.opt.get("num_worker_per_gpu")

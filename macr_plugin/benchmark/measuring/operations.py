@@ -16,7 +16,7 @@ class _Counter(TorchDispatchMode):
     """Counts every operation that PyTorch dispatches, but for views, which compute nothing."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.count = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

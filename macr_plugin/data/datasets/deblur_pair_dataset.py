@@ -20,7 +20,7 @@ from macr_plugin.data.storage.readers import ENCODINGS, CachedReader, FileReader
 from macr_plugin.errors import InputError
 
 
-class DeblurPairDataset(torch.utils.data.Dataset):
+class DeblurPairDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """Pairs of a blurred and a sharp picture of one size, for training and evaluation.
 
     Takes the options of BasicSR's ``PairedImageDataset`` and crops, flips and transposes as it does. Beyond that it

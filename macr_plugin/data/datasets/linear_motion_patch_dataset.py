@@ -21,7 +21,7 @@ from macr_plugin.errors import InputError
 DEFAULT_NOISE = (0.0, 2.0)
 
 
-class LinearMotionPatchDataset(torch.utils.data.Dataset):
+class LinearMotionPatchDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """Patches of 30x30 pixels, each blurred by one of the 73 straight motions of Sun et al., with its number.
 
     Every motion is drawn equally often, the place in the photograph at random. In training every epoch gives other

@@ -26,7 +26,7 @@ OPTION_OF_SETTING = {
 }
 
 
-class SyntheticMotionBlurDataset(torch.utils.data.Dataset):
+class SyntheticMotionBlurDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """Pairs of a blurred and a sharp picture, rendered on the fly from a folder of sharp photographs.
 
     Each sample is a crop at a random place of one photograph, seen by a camera that moves along a path of its own while
