@@ -27,7 +27,7 @@ from macr_plugin.filesystem.lock import FileLock
 
 def mend_options(
     read_options: Callable[[Path], Options],
-    check_options: Callable[[Options, Path, Sequence[str]], None],
+    check_options: Callable[[Options, Path, Sequence[str], bool], None],
     reporting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Put right what ``parse_options`` decides wrongly, before the pipeline sees it.
@@ -46,7 +46,8 @@ def mend_options(
 
     Args:
         read_options: Reads the option file as it is written.
-        check_options: Called with the options as written and forced, the option file and the forced keys.
+        check_options: Called with the options as written and forced, the option file, the forced keys, and whether a
+            state may be found by ``--auto_resume``.
         reporting: Makes what all of this runs in, which decides how the program ends on an
             :class:`~macr_plugin.errors.InputError`.
     """
@@ -67,7 +68,8 @@ def mend_options(
         forced = forced_entries(sys.argv[1:])
         check_forced_entries(forced, written)
         changed = with_forced_entries(written, forced)
-        check_options(changed, option_path, [entry.split("=")[0].strip().replace(":", ".") for entry in forced])
+        forced_keys = [entry.split("=")[0].strip().replace(":", ".") for entry in forced]
+        check_options(changed, option_path, forced_keys, "--auto_resume" in sys.argv)
         opt, args = parse_options(output_root(root_path), is_train)
         if not opt["dist"] and is_auto_num_gpu(written, args.force_yml):
             opt["num_gpu"] = min(opt["num_gpu"], 1)

@@ -22,7 +22,13 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+#: Bytes of a name to which BasicSR adds the ends of the files and folders of a run; file systems allow 255.
+LONGEST_NAME = 180
+
+
 def _folder_name(value: str) -> str:
+    if len(value.encode()) > LONGEST_NAME or not value.isprintable():
+        raise ValueError(f"a name of at most {LONGEST_NAME} bytes that can be printed")
     if not value.strip() or value in (".", "..") or "/" in value or "\\" in value or "\0" in value:
         raise ValueError("the name of one folder, without / or ..")
     return value
@@ -160,7 +166,7 @@ class Run(Block):
     num_gpu: Annotated[int, Field(ge=0)] | Literal["auto"] = Field("auto", description="auto: one if there is one")
     manual_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(None, description="seed; empty draws one")
     datasets: dict[str, dict[str, Any]] = Field(description="train, val, val_2, test_1 ...")
-    path: PathOptions | None = Field(None, description="weights and states to start from")
+    path: PathOptions = Field({}, description="weights and states to start from")  # type: ignore[assignment]
     train: TrainOptions | None = Field(None, description="how the network is trained")
     val: ValOptions | None = Field(None, description="how it is measured")
     logger: LoggerOptions | None = Field(None, description="what is logged and saved, and how often")

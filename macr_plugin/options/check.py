@@ -22,27 +22,32 @@ from macr_plugin.options.problems import (
     validate,
 )
 from macr_plugin.options.rules import broken_rules
-from macr_plugin.options.sets import unusable_sets
+from macr_plugin.options.sets import missing_weights, unusable_sets
 from macr_plugin.options.signatures import check_call, names
 
 Options = dict[str, Any]
+
+#: Keys that BasicSR reads from every file, and that have defaults where the plugin makes the options itself.
+REQUIRED_KEYS = ("name", "num_gpu", "path")
 
 #: Keys below ``path`` with these words name files and are left alone by BasicSR; of every other it makes a folder.
 PATH_WORDS = ("pretrain_network", "strict_load", "param_key", "resume")
 
 
-def check_option_file(opt: Options, path: Path, forced: Sequence[str] = ()) -> None:
-    """Check the option file of a training or test, and that the pictures that it names can be read.
+def check_option_file(opt: Options, path: Path, forced: Sequence[str] = (), may_resume: bool = False) -> None:
+    """Check the option file of a training or test, and that the pictures and weights that it names are there.
 
     Args:
         opt: What the file says, changed by ``forced``.
         path: The file.
         forced: Dotted keys that the command line changed.
+        may_resume: Whether a state that is not in the file may take the place of ``pretrain_network_g``.
 
     Raises:
         InputErrors: Every mistake, each with its file, line and column.
     """
-    check_positions(path, list(find_problems(opt)) or unusable_sets(opt), forced)
+    problems = [*_missing_keys(opt), *find_problems(opt)]
+    check_positions(path, problems or [*missing_weights(opt, may_resume), *unusable_sets(opt)], forced)
 
 
 def check_positions(path: Path, problems: Iterable[Problem], forced: Sequence[str] = ()) -> None:
@@ -108,16 +113,23 @@ def problems_of_network(network: Options, place: Place) -> Iterator[Problem]:
     yield from _call(network, place, ARCH_REGISTRY, "network", True)
 
 
+def _missing_keys(opt: Options) -> Iterator[Problem]:
+    for key in REQUIRED_KEYS:
+        if key not in opt:
+            yield Problem((key,), "is missing: add it, options/macr_gopro.yml says what it means")
+
+
 def _problems_of_blocks(opt: Options) -> Iterator[Problem]:
     from basicsr.utils.registry import MODEL_REGISTRY
 
     model = opt.get("model_type")
-    if not isinstance(model, str) or model not in names(MODEL_REGISTRY):
-        yield Problem(("model_type",), unknown(model, names(MODEL_REGISTRY), "model"))
-        return
-    is_ours = model in RUNS
+    description = RUNS.get(model, StockRun) if isinstance(model, str) else StockRun
+    is_ours = description is not StockRun
     described = {key: value for key, value in opt.items() if not (is_ours and str(key).startswith("network_"))}
-    found = list(validate(RUNS[model] if is_ours else StockRun, described, ()))
+    found = list(validate(description, described, ()))
+    if not isinstance(model, str) or model not in names(MODEL_REGISTRY):
+        found = [problem for problem in found if problem.place != ("model_type",)]
+        found.append(Problem(("model_type",), unknown(model, names(MODEL_REGISTRY), "model")))
     yield from found
     if not is_ours:
         yield from _near_paths(opt.get("path"))

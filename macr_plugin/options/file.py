@@ -9,8 +9,6 @@ from macr_plugin.errors import InputError
 
 Options = dict[str, Any]
 
-REQUIRED_KEYS = ("name", "model_type", "num_gpu", "datasets", "path")
-
 
 def read_yaml(path: Path) -> Any:
     """Read an option file without running code that its tags may name.
@@ -28,23 +26,28 @@ def read_yaml(path: Path) -> Any:
             return yaml.safe_load(file)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: give an existing option file with -opt") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not plain YAML: byte {error.start} is no UTF-8: save it as UTF-8 text") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = f":{mark.line + 1}:{mark.column + 1}:" if mark else ""
+        said = "; ".join(part for part in (error.context, error.problem) if part)
+        raise InputError(f"{path}{at} is not plain YAML: {' '.join(said.split())}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        # ValueError: an impossible date, which YAML would make an object of.
         raise InputError(f"{path} is not plain YAML: {' '.join(str(error).split())}") from error
 
 
 def read_options(path: Path) -> Options:
-    """Read the option file of a training or a test, and see that the indispensable keys are there.
+    """Read the option file of a training or a test.
 
     Args:
         path: The YAML file.
 
     Raises:
-        InputError: As :func:`read_yaml`, and if it is no mapping or lacks a key.
+        InputError: As :func:`read_yaml`, and if it is no mapping.
     """
     opt = read_yaml(path)
     if not isinstance(opt, dict):
         raise InputError(f"{path} has no keys: start from one of the files in options/")
-    for key in REQUIRED_KEYS:
-        if opt.get(key) is None:
-            raise InputError(f"{path} lacks the key {key}: see options/macr_gopro.yml for its meaning")
     return opt

@@ -1,4 +1,4 @@
-"""Whether the pictures that an option file names are there, can be paired, and fill one step of a training."""
+"""Whether the weights and pictures that an option file names are there, can be paired, and fill one training step."""
 
 from __future__ import annotations
 
@@ -12,6 +12,27 @@ from macr_plugin.options.datasets import DATASETS
 from macr_plugin.options.problems import Place, Problem
 
 Options = dict[str, Any]
+
+
+#: Ends of files with weights; another value of ``pretrain_network_g`` may be the name of shipped ones.
+WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+def missing_weights(opt: Options, may_resume: bool) -> Iterator[Problem]:
+    """Files of weights and states that are not there.
+
+    Args:
+        opt: Options whose types are right.
+        may_resume: Whether a state that the options do not name may be found, which has weights of its own.
+    """
+    path = opt.get("path") or {}
+    resume = path.get("resume_state")
+    if isinstance(resume, str) and not Path(resume).is_file():
+        yield Problem(("path", "resume_state"), f"{resume} is no file: give a .state file that exists, or none")
+    for key, value in path.items():
+        is_read = str(key).startswith("pretrain_network") and isinstance(value, str) and not (resume or may_resume)
+        if is_read and Path(value).suffix in WEIGHTS_SUFFIXES and not Path(value).is_file():
+            yield Problem(("path", key), f"{value} is no file: give a {', '.join(WEIGHTS_SUFFIXES)} file that exists")
 
 
 def unusable_sets(opt: Options) -> Iterator[Problem]:

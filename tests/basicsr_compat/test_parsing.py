@@ -9,7 +9,6 @@ from basicsr.utils import misc, options
 
 from macr_plugin.basicsr_compat import parsing
 from macr_plugin.errors import InputError
-from macr_plugin.options import file as option_file
 
 
 def test_auto_means_one_device(run, pretend_gpus, mend_options):
@@ -85,19 +84,12 @@ def test_output_of_a_checkout_stays_there(run, tmp_path, mend_options):
 
 
 def test_options_are_checked_before_anything_is_built(run, mend_options):
-    def refuse(opt, path, forced):
+    def refuse(opt, path, forced, may_resume):
         raise InputError(f"{opt['name']} refused")
 
     mend_options(refuse)
     with pytest.raises(InputError, match="run refused"):
         run()
-
-
-@pytest.mark.parametrize("key", option_file.REQUIRED_KEYS)
-def test_missing_key_is_named(run, key, mend_options):
-    mend_options()
-    with pytest.raises(InputError, match=rf"options.yml lacks the key {key}"):
-        run({key: None})
 
 
 def test_resuming_from_the_run_s_own_option_file(tmp_path):

@@ -14,6 +14,7 @@ from stock_options import STOCK_OPTIONS
 
 from macr_plugin.basicsr_compat import program
 from macr_plugin.errors import InputErrors
+from macr_plugin.options.blocks import LONGEST_NAME
 from macr_plugin.options.check import check_option_file, find_problems
 from macr_plugin.training_program import mend_this_program
 
@@ -90,6 +91,10 @@ RIDNET = {"type": "RIDNet", "in_channels": 3, "mid_channels": 8, "out_channels":
 
 #: File, key, value that it gets, and what must be said about it.
 BROKEN = [
+    (BASE, "name", "n" * 300, f"name: is str: it must be a name of at most {LONGEST_NAME} bytes that can be printed"),
+    (BASE, "name", "a\nb", "name: is 'a\\nb': it must be a name of at most"),
+    (STOCK, "name", "é" * 100, "name: is"),
+    (BASE, "datasets.val.name", "n" * 300, "datasets.val.name: is str: it must be a name of at most"),
     (BASE, "name", "../../evil", "name: is '../../evil': it must be the name of one folder, without / or .."),
     (BASE, "name", "a/b", "name: is 'a/b'"),
     (BASE, "name", "..", "name: is '..'"),
@@ -356,6 +361,34 @@ def test_all_mistakes_of_a_file_are_named_at_once_with_their_lines(tmp_path):
     assert f"{path}:{line_of(lines, 'manual_seed')}:1: manual_seed: is there twice" in str(caught.value)
     for start, key in (("  print_frq", "logger.print_frq"), ("  ema_decay", "train.ema_decay")):
         assert f"{path}:{line_of(lines, start)}:3: {key}: " in str(caught.value)
+
+
+@pytest.mark.parametrize("base", [BASE, STOCK], ids=["ours", "stock"])
+def test_every_key_that_basicsr_indexes_is_named_with_all_other_mistakes(tmp_path, base):
+    opt = copy.deepcopy(base)
+    for key in ("name", "model_type", "num_gpu", "path"):
+        del opt[key]
+    opt["datasets"]["train"]["type"] = opt["network_g"]["type"] = "Absent"
+    opt["manual_seed"] = "many"
+    path = tmp_path / "broken.yml"
+    path.write_text(yaml.safe_dump(opt))
+    with pytest.raises(InputErrors) as caught:
+        check_option_file(opt, path)
+    named = str(caught.value)
+    for key in ("name", "num_gpu", "path", "model_type", "manual_seed", "datasets.train.type", "network_g.type"):
+        assert re.search(rf"broken\.yml:\d+:\d+: {re.escape(key)}: ", named), named
+
+
+@pytest.mark.parametrize("base", [BASE, STOCK], ids=["ours", "stock"])
+@pytest.mark.parametrize("key", ["name", "num_gpu", "path", "datasets", "model_type"])
+def test_an_empty_key_that_basicsr_indexes_is_named_once(base, key, tmp_path):
+    opt = copy.deepcopy(base)
+    opt[key] = None
+    path = tmp_path / "broken.yml"
+    path.write_text(yaml.safe_dump(opt))
+    with pytest.raises(InputErrors) as caught:
+        check_option_file(opt, path)
+    assert len([line for line in str(caught.value).splitlines() if f": {key}: " in line]) == 1
 
 
 def test_pictures_that_are_not_there_are_named(tmp_path, monkeypatch):

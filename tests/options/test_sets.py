@@ -31,11 +31,12 @@ def check(tmp_path, monkeypatch):
         dataset.update(dataroot_lq="blur.lmdb", dataroot_gt="sharp.lmdb", io_backend={"type": "lmdb"})
     good["datasets"]["train"].update(gt_size=48)
 
-    def check(**changes):
+    def check(path=None, may_resume=False, **changes):
         opt = copy.deepcopy(good)
         opt["datasets"]["train"].update(changes)
+        opt["path"].update(path or {})
         Path("options.yml").write_text(yaml.safe_dump(opt, sort_keys=False))
-        check_option_file(opt, Path("options.yml"))
+        check_option_file(opt, Path("options.yml"), may_resume=may_resume)
 
     return check
 
@@ -89,3 +90,23 @@ def test_keys_that_lead_out_of_every_folder_are_refused(check, key):
         meta_info.write_text(meta_info.read_text().replace("scene/000001.png", f"{key}.png"))
     with pytest.raises(InputErrors, match="which leads out of every folder"):
         check()
+
+
+@pytest.mark.parametrize("key", ["pretrain_network_g", "resume_state"])
+@pytest.mark.parametrize("name", ["absent.pth", "absent/10.state.pth", "."])
+def test_weights_and_states_that_are_not_there_are_named_with_the_data(check, key, name):
+    if key == "pretrain_network_g":
+        name = "folder.pth" if name == "." else name
+        Path("folder.pth").mkdir()
+    with pytest.raises(InputErrors) as caught:
+        check(path={key: name}, dataroot_lq="absent.lmdb")
+    assert len(str(caught.value).splitlines()) == 2
+    assert f": path.{key}: {name} is no file" in str(caught.value)
+    assert "datasets.train.dataroot_lq: absent.lmdb does not exist" in str(caught.value)
+
+
+def test_weights_that_a_state_or_the_package_brings_need_no_file(check):
+    Path("10.state").touch()
+    check(path={"pretrain_network_g": "absent.pth", "resume_state": "10.state"})
+    check(path={"pretrain_network_g": "absent.pth"}, may_resume=True)
+    check(path={"pretrain_network_g": "macr-small"})
