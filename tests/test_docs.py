@@ -33,6 +33,7 @@ def test_the_site_is_whole(tmp_path):
     pytest.importorskip("furo")
     source, site = tmp_path / "docs", tmp_path / "site"
     shutil.copytree(REPOSITORY / "docs", source, ignore=shutil.ignore_patterns("_api", "_build"))
+    shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(source), str(site)]
     built = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
