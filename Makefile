@@ -1,14 +1,15 @@
-# make demo · make test · make test-slow · make lint · make options · make gpu-check
+# make demo · make test · make coverage · make test-slow · make lint · make options · make gpu-check
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_FOLDER ?= .
 
-.PHONY: help install demo test test-slow gpu-check lint docs format options clean
+.PHONY: help install demo test coverage test-slow gpu-check lint docs format options clean
 
 help:
 	@echo "make demo       install into $(VENV), make the demo data, train, validate, leave pictures in experiments/"
 	@echo "make test       tests on the CPU, within 15 minutes on 2 cores"
+	@echo "make coverage   the same tests, and which lines they run"
 	@echo "make test-slow  torchrun, kills and other long processes, within 30 minutes"
 	@echo "make gpu-check  tests, figures and plots of everything that needs a GPU, in gpu_check/"
 	@echo "make lint       ruff, format check, mypy, length of modules, docstrings, generated files"
@@ -37,6 +38,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -m "not slow"
+
+# The fast tests, with the lines of each module that none of them runs; what processes of their own run is not seen.
+coverage: install
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing:skip-covered
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -16,11 +16,11 @@ from setuptools.command.editable_wheel import editable_wheel
 PTH_FILE = "macr_plugin.pth"
 
 INSTALL_REQUIRES = [
-    # The framework we extend. 1.4.2 is its newest release; basicsr_compat mends that one.
+    # The framework we extend. 1.4.2 is its newest release; basicsr_compat patches that one.
     "basicsr==1.4.2",
     # Before 2.6 a crafted file could run code even under torch.load(weights_only=True) (CVE-2025-32434).
     "torch>=2.6",
-    # 0.21 is the torchvision of torch 2.6; 0.17 removed the module that BasicSR imports, which we mend.
+    # 0.21 is the torchvision of torch 2.6; 0.17 removed the module that BasicSR imports, which we patch.
     "torchvision>=0.21",
     # First release for Python 3.11 wheels with the typing that we use.
     "numpy>=1.24",
@@ -61,6 +61,8 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     "test": [
         "pytest>=8",
+        # Which lines the tests run: make coverage.
+        "pytest-cov>=5",
         # Independent reference of the MS-SSIM loss.
         "pytorch-msssim>=1.0",
         # Independent reference of the schemas that editors read.

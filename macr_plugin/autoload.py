@@ -3,7 +3,7 @@
 ``macr_plugin.pth`` in site-packages imports the package at interpreter start, which calls :func:`install`: a finder on
 ``sys.meta_path`` that waits for ``import basicsr``. When that comes, the alias of the torchvision module that BasicSR
 misses is put in place first, and the plugin's classes are registered afterwards. Where the main program is BasicSR's or
-the plugin's training or test script, or a data loading worker of it, the mends of its behaviour are applied too; any
+the plugin's training or test script, or a data loading worker of it, the patches of its behaviour are applied too; any
 other program that uses BasicSR sees none of them.
 
 A second finder waits for ``import spandrel`` in the same way and adds MACR to what that library recognises.
@@ -68,7 +68,7 @@ class BasicSRFinder(PackageFinder):
         basicsr_compat.alias_functional_tensor()
 
     def after(self) -> None:
-        """Register our classes, and mend BasicSR's own programs."""
+        """Register our classes, and patch BasicSR's own programs."""
         from macr_plugin import basicsr_compat
         from macr_plugin.registration import register_all
 
@@ -104,7 +104,7 @@ class PackageLoader:
 
     def exec_module(self, module: ModuleType) -> None:
         """Execute the module as the original loader does, between the finder's two steps."""
-        # What asks the module for its loader afterwards (pkgutil, inspect, importlib.resources) shall get the real one.
+        # What asks the module for its loader afterwards (pkgutil, inspect, importlib.resources) must get the real one.
         module.__loader__ = self.original
         if module.__spec__ is not None:
             module.__spec__.loader = self.original

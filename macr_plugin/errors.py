@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong, and this is how to mend it", and how a program ends on it."""
+"""The one exception that means "the input is wrong, and this is how to correct it", and how a program ends on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the running program one that trains or tests as the plugin does: BasicSR's mends with the plugin's parts."""
+"""Makes the running program one that trains or tests as the plugin does: BasicSR's patches with the plugin's parts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _errors_of_first_process() -> Iterator[None]:
 
 
 def mend_this_program() -> None:
-    """Apply every mend that training and testing need; does nothing when called again."""
+    """Apply every patch that training and testing need; does nothing when called again."""
     # Imports torch, which the check of the options does without.
     from macr_plugin.models import checkpoints
     from macr_plugin.weights.pretrained import load_pretrained

@@ -41,7 +41,7 @@ from macr_plugin.metrics.psnr_ssim import psnr
 from macr_plugin.weights.checkpoint import load_weights
 
 NOISE = 1 / 255
-# What the deconvolution reckons with where it knows the motion: a little more than noise and rounding.
+# What the deconvolution assumes where it knows the motion: a little more than noise and rounding.
 KNOWN_SIGMA = 0.006
 # Standard deviation of a patch's grey values, of 255, from which on it counts as textured.
 TEXTURE = 8

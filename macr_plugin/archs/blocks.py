@@ -15,8 +15,8 @@ Block                            Parameters  Relative to the ACRB
 :class:`ResidualDenseBlock`       1,364,544  2.97
 ===============================  ==========  ======================
 
-So block for block the ACRB is cheaper than the residual dense block and dearer than the two others; the paper claims
-that it is cheaper than all three.
+So block for block the ACRB is cheaper than the residual dense block and more expensive than the two others; the paper
+claims that it is cheaper than all three.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class MotionCandidates:
 
         Args:
             length: One of :data:`LENGTHS`.
-            angle: A multiple of ``step``, below 180; of no account for length 1.
+            angle: A multiple of ``step``, below 180; ignored for length 1.
         """
         return 0 if length == 1 else 1 + (length // 2 - 1) * self.orientations + angle // self.step
 

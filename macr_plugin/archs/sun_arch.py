@@ -53,7 +53,7 @@ class SunMotionNet(nn.Module):
             of a motion. 0 leaves the field as the classifier sees it.
         smoothness_limit: Distance in pixels from which on it counts no more.
         noise_sigma: Standard deviation of the noise in the picture, for brightness in [0, 1], that the deconvolution
-            reckons with. Larger than the noise itself, since errors of the field count too; published for EPLL with
+            assumes. Larger than the noise itself, since errors of the field count too; published for EPLL with
             known kernels: 0.01.
         patch_stride: Pixels between the patches of the prior; EPLL takes each, 1, in some sixteen times the time of 4.
 

@@ -1,6 +1,6 @@
-"""Mends of BasicSR 1.4.2 on today's libraries; the only room that knows BasicSR's faults.
+"""Patches of BasicSR 1.4.2 on today's libraries; the only room that knows BasicSR's faults.
 
-One mend belongs to every import of BasicSR: :func:`alias_functional_tensor`. The others change how BasicSR behaves,
+One patch belongs to every import of BasicSR: :func:`alias_functional_tensor`. The others change how BasicSR behaves,
 and :func:`mend_training_program` applies them only where :func:`is_training_program` says that the main program is
 BasicSR's or the plugin's own training or test script. None of them patches torch, and each does nothing where the fault
 it is for is not there, so that a newer BasicSR is supported by deleting. ``docs/compatibility.md`` lists them for
@@ -20,7 +20,7 @@ The faults, by module:
 * ``pretrained``: weights to start from in other files than its own.
 * ``distributed``: processes on a CPU.
 * ``degradation``: models that degrade their batches on a GPU whatever they are told.
-* ``epochs``: a loop that ends early, a resume that starts an epoch anew, a sampler that does not tell its draws.
+* ``epochs``: a loop that ends early, a resume that starts an epoch again, a sampler that does not tell its draws.
 * ``loading``: workers that repeat their draws, an effective batch nobody sees.
 * ``prefetching``: memory of a batch that is given away too early.
 * ``log_file``: a full disk that fills the screen with tracebacks of the log.
@@ -67,7 +67,7 @@ def mend_training_program(
     checkpoints: Checkpoints,
     reporting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
-    """Apply every mend that training and testing need; does nothing when called again.
+    """Apply every patch that training and testing need; does nothing when called again.
 
     Args:
         read_options: Reads an option file; raises :class:`~macr_plugin.errors.InputError` where that is not possible.

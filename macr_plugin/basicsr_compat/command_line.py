@@ -1,4 +1,4 @@
-"""Mends of how BasicSR reads its command line: the launcher's rank, and options given there."""
+"""Patches of how BasicSR reads its command line: the launcher's rank, and options given there."""
 
 from __future__ import annotations
 

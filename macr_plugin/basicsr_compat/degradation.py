@@ -1,4 +1,4 @@
-"""The mend of how Real-ESRGAN's models, which blur and compress their batches themselves, do without a GPU."""
+"""The patch of how Real-ESRGAN's models, which blur and compress their batches themselves, do without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mends of how BasicSR connects processes."""
+"""Patches of how BasicSR connects processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mends of how BasicSR counts the steps of an epoch, draws their samples and goes on in the midst of one."""
+"""Patches of how BasicSR counts the steps of an epoch, draws their samples and resumes during one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def mend_epochs(draw: Callable[[int, int, int], int]) -> None:
     """Let every training take all its steps, each on the samples that an undisturbed training takes there.
 
     BasicSR rounds the steps of an epoch up while its loader leaves out the last, incomplete batch, so that its loop
-    runs out of epochs before ``train.total_iter``; and it resumes at the start of an epoch. With this mend
+    runs out of epochs before ``train.total_iter``; and it resumes at the start of an epoch. With this patch
 
     * the last epoch of BasicSR's loop goes on with the epochs that are missing;
     * a resume goes on at the very batch, found from the number of steps taken, with other processes or batches too;

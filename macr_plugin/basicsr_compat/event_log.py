@@ -1,4 +1,4 @@
-"""Mend of TensorBoard's curves across a resume."""
+"""Patch of TensorBoard's curves across a resume."""
 
 from __future__ import annotations
 

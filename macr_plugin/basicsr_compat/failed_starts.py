@@ -1,4 +1,4 @@
-"""Mend of the folders that BasicSR makes before it reads the data, and leaves behind where that fails."""
+"""Patch of the folders that BasicSR makes before it reads the data, and leaves behind where that fails."""
 
 from __future__ import annotations
 

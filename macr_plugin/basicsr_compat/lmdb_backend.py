@@ -1,4 +1,4 @@
-"""The mend of how BasicSR opens LMDBs."""
+"""The patch of how BasicSR opens LMDBs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mends of how BasicSR's loader and its workers draw the training data."""
+"""Patches of how BasicSR's loader and its workers draw the training data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def seed_worker(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
     """Seed a data loading worker from torch's seed of it, which is new in every epoch and in every process.
 
     A sample whose number tells its epoch and draw gets generators seeded by them: it is the same for any number of
-    workers and after a resume in the midst of an epoch.
+    workers and after a resume during an epoch.
 
     Args:
         worker_id: As torch's ``worker_init_fn`` gets it; the remaining arguments are BasicSR's.

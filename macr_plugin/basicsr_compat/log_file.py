@@ -1,4 +1,4 @@
-"""Mend of a log file that cannot be written: Python prints a traceback for every line and the training goes on."""
+"""Patch of a log file that cannot be written: Python prints a traceback for every line and the training goes on."""
 
 from __future__ import annotations
 

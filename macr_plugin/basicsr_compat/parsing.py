@@ -1,4 +1,4 @@
-"""Mends of how BasicSR reads options and decides where a run writes."""
+"""Patches of how BasicSR reads options and decides where a run writes."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def refuse_missing_gpu(opt: Options, option_path: str) -> None:
     if opt["num_gpu"] > 0 and not torch.cuda.is_available():
         raise InputError(
             f"num_gpu: {opt['num_gpu']} in {option_path} asks for a GPU and torch sees none: "
-            "set num_gpu: auto, which takes the CPU then, or mend the driver"
+            "set num_gpu: auto, which takes the CPU then, or repair the driver"
         )
 
 

@@ -1,4 +1,4 @@
-"""The mend of how BasicSR copies batches to the GPU ahead of their step."""
+"""The patch of how BasicSR copies batches to the GPU ahead of their step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mend of which files of weights BasicSR's models start from."""
+"""The patch of which files of weights BasicSR's models start from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which program is running: the mends of behaviour belong to training and test programs alone."""
+"""Which program is running: the patches of behaviour belong to training and test programs alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mends of how BasicSR finds and loads the state that a training resumes from."""
+"""Patches of how BasicSR finds and loads the state that a training resumes from."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def mend_resumed_weights() -> None:
 def refuse_resume_on_cpu(opt: Options, option_path: str) -> None:
     """Stop BasicSR's own script before its resume asks for a GPU that is not there.
 
-    What train.py defines itself is beyond a mend while it runs as the main program.
+    What train.py defines itself is beyond a patch while it runs as the main program.
 
     Raises:
         InputError: Naming the command that resumes on a CPU.

@@ -1,4 +1,4 @@
-"""Mend of how BasicSR's own models save: whole files of finite weights, with what a resume needs to go on exactly."""
+"""Patch of how BasicSR's own models save: whole files of finite weights, with what a resume needs to go on exactly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Checkpoints(Protocol):
     """How files are saved, and what of a process goes into them."""
 
     def save_atomically(self, content: Any, path: Path) -> None:
-        """Write what ``torch.save`` takes; the file is complete or not there."""
+        """Write what ``torch.save`` takes; atomic: the file is whole or absent."""
 
     def refuse_nonfinite_weights(self, networks: Iterable[Any], when: str, remedy: str) -> None:
         """Raise an error if a weight is not finite."""

@@ -1,4 +1,4 @@
-"""Mends of how BasicSR resumes with options that were changed since: the option file decides."""
+"""Patches of how BasicSR resumes with options that were changed since: the option file decides."""
 
 from __future__ import annotations
 

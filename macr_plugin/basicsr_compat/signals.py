@@ -1,4 +1,4 @@
-"""Mend of how a training ends that is told to: BasicSR loses what it did since its last checkpoint."""
+"""Patch of how a training ends that is told to: BasicSR loses what it did since its last checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The torchvision module that BasicSR imports and that is no more; the one mend of every import of BasicSR."""
+"""The torchvision module that BasicSR imports and that is no more; the one patch of every import of BasicSR."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: With status 2 after bad arguments or bad input, with 0 after ``--help`` and ``--version``.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A file name that the terminal's encoding lacks shall not end a program at its last line.
+        # A file name that the terminal's encoding lacks must not end a program at its last line.
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     with one_line_errors("macr"):

@@ -21,7 +21,7 @@ def atomic_write(path: Path, remedy: str, durable: bool = False) -> Iterator[Bin
     """Write a file beside its place and rename it once the body has ended.
 
     Args:
-        path: Where it shall be; folders above it are made.
+        path: Its final place; folders above it are made.
         remedy: What the message advises when that fails.
         durable: See that it is on disk, under its name, before going on: a power failure takes nothing back then.
 

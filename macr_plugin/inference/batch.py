@@ -89,7 +89,7 @@ class Settings:
 
 
 def deblur_files(inputs: Sequence[str], out: Path | None = None, settings: Settings | None = None) -> Summary:
-    """Deblur files, each complete or not there; what was done before with the same settings is skipped.
+    """Deblur files, each written atomically; what was done before with the same settings is skipped.
 
     Started by ``torchrun``, each process takes its share of the files, and the first returns what all have done.
 
@@ -197,7 +197,7 @@ def _deblur_pictures(jobs: Sequence[Job], deblurrer: Deblurrer, record: Record |
 
 
 def _deblur_video(job: Job, deblurrer: Deblurrer, record: Record | None, summary: Summary) -> None:
-    """Deblur one video; it is complete or not there, and ``--compare`` leaves it alone."""
+    """Deblur one video, written atomically; ``--compare`` leaves it alone."""
     with _failure_counted(job, summary), tqdm(unit="frame", desc=job.source.name) as progress:
 
         def show(done: int, frames: int) -> None:

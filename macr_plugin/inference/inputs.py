@@ -161,7 +161,7 @@ def _irregularity(path: Path) -> str:
     if path.is_dir():
         return "is a folder that cannot be listed: allow it, or leave it out"
     if not path.exists():
-        return "is a link that leads nowhere: mend or remove it"
+        return "is a link that leads nowhere: repair or remove it"
     return "is neither a file nor a folder: give a picture"
 
 

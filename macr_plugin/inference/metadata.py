@@ -50,7 +50,7 @@ def read_metadata(image: Image.Image) -> tuple[Metadata, int]:
         image: The picture; not yet loaded if it is a TIFF file, whose pixels Pillow then turns upright.
 
     Returns:
-        The metadata as they shall be once the pixels are upright, and the EXIF orientation of the file, from 1 to 8.
+        The metadata as they must be once the pixels are upright, and the EXIF orientation of the file, from 1 to 8.
     """
     tags = image.getexif()
     orientation = tags.get(Base.Orientation, 1)
@@ -89,7 +89,7 @@ def _exif_of_tiff(tags: Image.Exif) -> bytes | None:
 def _upright_exif(exif: bytes) -> bytes:
     """The block with the orientation 1 and without its thumbnail, which shows the blurred picture.
 
-    Only these bytes change: makers' notes hold offsets that a block written anew would break.
+    Only these bytes change: makers' notes hold offsets that a rewritten block would break.
     """
     changed = bytearray(exif if exif.startswith(EXIF_HEADER) else EXIF_HEADER + exif)
     start = len(EXIF_HEADER)

@@ -226,7 +226,7 @@ def _is_lossless(image: Image.Image, data: bytes) -> bool:
 
 
 def write_picture(picture: Picture, path: Path, record: Callable[[os.stat_result], None] | None = None) -> None:
-    """Write a picture with its metadata; the file is complete or not there.
+    """Write a picture with its metadata, atomically.
 
     JPEG takes the quantisation tables and the subsampling of its source, or quality 95 without subsampling; WebP is
     lossless if the source was.

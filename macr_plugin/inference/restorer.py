@@ -122,7 +122,7 @@ def find_device(name: str) -> torch.device:
         InputError: If there is no GPU where one is named, or no such device.
     """
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("devices: cuda asks for a GPU and torch sees none: set auto or cpu, or mend the driver")
+        raise InputError("devices: cuda asks for a GPU and torch sees none: set auto or cpu, or repair the driver")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

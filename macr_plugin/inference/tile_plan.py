@@ -22,7 +22,7 @@ PROBE = (128, 768)
 CUT = 384
 #: Of the free memory, for a tile. The rest is for the picture itself and for what libraries set aside.
 MEMORY_SHARE = 0.5
-#: Libraries lay tensors out anew and need room to work.
+#: Libraries change the layout of tensors and need room to work.
 WORKSPACE = 1.5
 LARGEST_TILE = 2048
 SMALLEST_TILE = 64
@@ -41,7 +41,7 @@ def plan_tiles(size: int, radius: int, step: int) -> Tile:
     Args:
         size: Wished height and width in pixels; rounded down to a multiple of ``step``.
         radius: How far a pixel sees (:func:`receptive_radius`).
-        step: What the starts of the tiles shall be multiples of.
+        step: What the starts of the tiles must be multiples of.
 
     Returns:
         The tiles. Where they are too small for margins of ``radius``, the margins are a quarter of the size: the

@@ -215,7 +215,7 @@ class Reading:
         return max(1, round(1 / (rate * self._stream.time_base)))
 
     def _failure(self, what: str, number: int | None = None) -> str:
-        return f"{self._source}: frame {number or self._number + 1} {what}: mend or convert the file first"
+        return f"{self._source}: frame {number or self._number + 1} {what}: repair or convert the file first"
 
     def _note_end(self, packet: av.Packet) -> None:
         if packet.pts is not None:
@@ -236,7 +236,7 @@ class Writing:
     Args:
         container: The file.
         reader: The source.
-        stream: The stream of it that is encoded anew.
+        stream: The stream of it that is encoded again.
         video_format: How frames are stored.
         target: Name of the file, for messages.
 

@@ -38,7 +38,7 @@ class Acceleration:
     Attributes:
         precision: ``fp32`` turns TF32 off, ``tf32`` turns it on, ``bf16`` and ``fp16`` run the network in autocast,
             ``fp16`` with a scaled loss. None leaves PyTorch's own settings alone. Losses are computed in at least
-            float32 anyhow, and weights stay float32.
+            float32 regardless, and weights stay float32.
         channels_last: Lay pictures and weights out channels last.
         compile: Compile network and losses together with ``torch.compile``.
         cuda_graph: Capture the whole step, averaging of weights included, and replay it with one launch.
@@ -58,7 +58,7 @@ class Acceleration:
     def averages_gradients(self) -> bool:
         """Whether the step averages gradients over the processes itself instead of by DistributedDataParallel.
 
-        That one communicates in the midst of the backward pass, and holds on to parts of the autograd graph that belong
+        That one communicates during the backward pass, and holds on to parts of the autograd graph that belong
         to another stream than a capture: neither a compiled nor a captured step would stay whole.
         """
         return self.compile or self.cuda_graph

@@ -221,7 +221,7 @@ class CheckpointedModel(SRModel):
     def save_network(
         self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int, param_key: str | list[str] = "params"
     ) -> None:
-        """Save weights as ``<net_label>_<iteration>.pth``, in the background; the file is complete or not there.
+        """Save weights as ``<net_label>_<iteration>.pth``, in the background, atomically.
 
         Args:
             net: Network, or several that share a file.

@@ -1,4 +1,4 @@
-"""Checkpoints: complete or not there, with all that an exact resume needs, and no more of them than wanted."""
+"""Checkpoints: written atomically, with all that an exact resume needs, and no more of them than wanted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def save_atomically(content: Any, path: Path) -> None:
 
     Args:
         content: What ``torch.save`` takes.
-        path: Where it shall be.
+        path: Its final place.
 
     Raises:
         InputError: If it cannot be written; what was at ``path`` is still there then.
@@ -57,7 +57,7 @@ class CheckpointWriter:
 
         Args:
             content: Copied to memory of the host before this returns.
-            path: Where it shall be.
+            path: Its final place.
         """
         copied = on_host(content)
         self.do(lambda: save_atomically(copied, path))

@@ -43,7 +43,7 @@ class SideStream:
 def notice_waiting(device: torch.device) -> Iterator[list[str]]:
     """Notice where the body waits for the GPU, which no capture survives.
 
-    It goes on after each wait: an error in the midst of an update would leave half of the weights updated.
+    It goes on after each wait: an error during an update would leave half of the weights updated.
 
     Args:
         device: Where the body computes.

@@ -106,7 +106,7 @@ class MultiScaleDeblurGANModel(MultiScaleDeblurModel):
         return losses
 
     def _update_discriminator(self) -> OrderedDict[str, Tensor]:
-        """Update the discriminator on the sharp and the restored pictures, which it shall tell apart."""
+        """Update the discriminator on the sharp and the restored pictures, which it must tell apart."""
         self.optimizer_d.zero_grad()
         losses: OrderedDict[str, Tensor] = OrderedDict()
         # One backward pass for each: batch statistics of the second would overwrite what the first one still needs.

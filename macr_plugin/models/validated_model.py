@@ -102,7 +102,7 @@ class ValidatedModel(CheckpointedModel):
             raise InputError(f"{' '.join(self.keys) or 'a frame'}: the network restores pixels that are not finite")
         sharp = to_uint8(self.gt) if "gt" in data else None
         versions = to_uint8(self.lq), to_uint8(self.output), sharp
-        # A full frame is large: it shall not stay in memory while training goes on.
+        # A full frame is large: it must not stay in memory while training goes on.
         for name in ("lq", "output", "gt"):
             self.__dict__.pop(name, None)
         return versions

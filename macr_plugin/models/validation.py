@@ -155,7 +155,7 @@ class Validator:
                 pin_memory=self._device.type == "cuda",
                 persistent_workers=num_workers > 0 and self._opt["is_train"],
                 worker_init_fn=leave_signals_to_parent,
-                # The random numbers of the training shall not depend on how often it is validated.
+                # The random numbers of the training must not depend on how often it is validated.
                 generator=torch.Generator(),
             )
         return self._loaders[dataset]
@@ -216,7 +216,7 @@ class PictureWriter:
 
         Args:
             picture: Shape (1, 3, H, W), uint8 RGB; must not be changed any more.
-            path: The PNG file; complete or not there.
+            path: The PNG file.
 
         Raises:
             InputError: If an earlier picture could not be written.
@@ -227,7 +227,7 @@ class PictureWriter:
 
 
 def write_picture(picture: Picture, path: Path) -> None:
-    """Write a picture as a PNG file, complete or not there.
+    """Write a picture as a PNG file, atomically.
 
     Args:
         picture: (H, W, 3) uint8 BGR.
@@ -366,7 +366,7 @@ def share_buffers(net: nn.Module) -> None:
 
 @contextmanager
 def cudnn_benchmark_for_one_size() -> Iterator[Callable[[Sequence[int]], None]]:
-    """Keep cuDNN from searching the fastest algorithm anew for every size of frame.
+    """Keep cuDNN from searching the fastest algorithm again for every size of frame.
 
     Yields:
         To be called with the shape of each frame: leaves the search as it was set for the first shape and those equal

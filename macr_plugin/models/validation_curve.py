@@ -63,7 +63,7 @@ class ValidationCurve:
         self._resumed = True
 
     def add(self, iteration: int, restored: Mapping[str, float], blurred: Mapping[str, float]) -> None:
-        """Add what a validation measured, and draw the curve anew.
+        """Add what a validation measured, and draw the curve again.
 
         Args:
             iteration: Its iteration. What the table holds from there on is of a run that was interrupted later.

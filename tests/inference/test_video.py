@@ -240,7 +240,7 @@ def test_a_damaged_frame_ends_mmcv_s_reader_without_a_word_and_ours_with_its_num
     start = data.index(bytes(damaged), place)
     source.write_bytes(data[:start] + bytes(size) + data[start + size :])
     assert len(list(mmcv.VideoReader(str(source)))) == 50
-    with pytest.raises(InputError, match=r"a.mkv: frame 51 cannot be decoded .*: mend or convert the file first"):
+    with pytest.raises(InputError, match=r"a.mkv: frame 51 cannot be decoded .*: repair or convert the file first"):
         deblur_video(source, tmp_path / "b.mkv", same)
     assert [one.name for one in tmp_path.iterdir()] == ["a.mkv"]
 

@@ -141,7 +141,7 @@ def _measure(restorer: Restorer, latency: Latency, cost: Cost, device: torch.dev
 def _prepare(restorer: Restorer, picture: Tensor, mode: str) -> Pass:
     if mode == "compiled":
         torch.compiler.reset()
-        # The mode with the least overhead replays CUDA graphs, which a processor has not.
+        # The mode with the least overhead replays CUDA graphs, which a CPU does not have.
         # In place: the wrapper around the network is padding and cutting into tiles, of which there may be many.
         restorer.network.compile(mode="reduce-overhead" if picture.is_cuda else "default", dynamic=False)
     if mode == "cuda_graph":

@@ -178,7 +178,7 @@ def summarise(name: str, frames: list[FrameQuality]) -> Quality:
 
 
 def write_picture(picture: Tensor, path: Path) -> None:
-    """Write a picture as PNG; the file is complete or not there.
+    """Write a picture as PNG, atomically.
 
     Args:
         picture: Shape (1, 3, H, W), RGB in [0, 1].

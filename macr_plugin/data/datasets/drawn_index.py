@@ -37,7 +37,7 @@ def sample_generator(seed: int, index: int, train: bool) -> np.random.Generator:
     Args:
         seed: Seed of the whole dataset.
         index: Number of the sample.
-        train: Draw anew in every epoch; else a number gives always the same draws.
+        train: Draw again in every epoch; else a number gives always the same draws.
     """
     if not train:
         return np.random.default_rng([seed, index])

@@ -38,7 +38,7 @@ def find_split(split_root: Path, blur: str = "blur") -> tuple[list[ImagePair], s
         The pairs, sorted by key, and the blurred version, None where the layout does not say it.
 
     Raises:
-        InputError: As :func:`find_pairs` and :func:`pair_folders`, or the layout has not that blurred version.
+        InputError: As :func:`find_pairs` and :func:`pair_folders`, or the layout lacks that blurred version.
     """
     require_folder(split_root)
     if (split_root / "sharp").is_dir():

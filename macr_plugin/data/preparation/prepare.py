@@ -47,7 +47,7 @@ HIDE_PAIRS = 2025
 REALBLUR_PAIRS = 980
 NAME_ENDINGS: dict[TrainStorage, str] = {"png": "", "crops": "_crops", "uncompressed": "_uncompressed"}
 MAX_DEFAULT_WORKERS = 8
-# The size of the LMDBs is foretold from that many pairs.
+# The size of the LMDBs is estimated from that many pairs.
 SAMPLED_PAIRS = 8
 # Pages of LMDB that hold keys.
 DISK_MARGIN = 1.01
@@ -103,7 +103,7 @@ def prepare_gopro(
         storage: How to store the training split: ``png`` or ``uncompressed`` whole frames, or PNG ``crops``.
         crops: Which crops; goes with ``storage`` ``crops``. Default: those of :class:`CropGrid`.
         workers: Number of threads that decode and encode. Default: the number of processors, at most 8.
-        force: Replace LMDBs that were made from other pictures or settings, and make finished ones anew.
+        force: Replace LMDBs that were made from other pictures or settings, and make finished ones again.
         report: What is called with each line of news.
 
     Raises:
