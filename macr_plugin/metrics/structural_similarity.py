@@ -34,7 +34,7 @@ from torch import Tensor
 
 from macr_plugin.errors import InputError
 from macr_plugin.metrics.gaussian_window import WINDOW_SIZE, window_in_volume
-from macr_plugin.metrics.pyramid_canvas import arrange, places_of, runs
+from macr_plugin.metrics.pyramid_canvas import Place, arrange, places_of, runs
 from macr_plugin.metrics.similarity_maps import (
     K1,
     K2,
@@ -145,12 +145,8 @@ def pyramid_similarity(
         places = places_of(centred)
         compared = [start + level for start, count in runs(levels) for level in sorted({0, count - 1})]
         offset_of = list(itertools.chain.from_iterable(offsets))
-        contrasts, similarities = MeanSimilarity.apply(
-            arrange(centred),
-            torch.stack([offset_of[number] for number in compared]),
-            tuple(places),
-            tuple(compared),
-            data_range,
+        contrasts, similarities = _mean_similarity(
+            arrange(centred), torch.stack([offset_of[number] for number in compared]), places, compared, data_range
         )
         similarity = dict(zip(compared, similarities.unbind(), strict=True))
         first = torch.stack([similarity[start] for start, _ in runs(levels)])
@@ -287,6 +283,19 @@ def _halve(maps: Tensor) -> Tensor:
     height, width = maps.shape[-2:]
     pooled = F.avg_pool2d(maps.flatten(0, 1), kernel_size=2, padding=(height % 2, width % 2))
     return pooled.unflatten(0, maps.shape[:2])
+
+
+def _mean_similarity(
+    canvas: Tensor, offsets: Tensor, places: Sequence[Place], compared: Sequence[int], data_range: float
+) -> tuple[Tensor, Tensor]:
+    """Mean deficits and mean SSIM of :class:`MeanSimilarity`, in the way that suits the device."""
+    fixed = tuple(places), tuple(compared), data_range
+    if canvas.device.type != "cpu" or torch.compiler.is_compiling():
+        return MeanSimilarity.apply(canvas, offsets, *fixed)
+    # A whole batch does not fit into the cache of a processor; one of its pictures does.
+    pictures = zip(canvas.split(1, dim=1), offsets.split(1, dim=2), strict=True)
+    contrasts, similarities = zip(*(MeanSimilarity.apply(*one, *fixed) for one in pictures), strict=True)
+    return torch.cat(contrasts, dim=1), torch.cat(similarities, dim=1)
 
 
 def _combine_levels(terms: Tensor, levels: Sequence[int], floor: float) -> Tensor:

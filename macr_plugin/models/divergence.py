@@ -11,6 +11,7 @@ from torch import Tensor
 
 from macr_plugin.errors import InputError
 from macr_plugin.models.checkpoints import REMEDY, save_atomically
+from macr_plugin.models.memory_layout import change_at_once
 
 STOP, SKIP = "stop", "skip"
 
@@ -100,6 +101,4 @@ def drop_nonfinite_gradients(weights: Iterable[Tensor]) -> None:
         weights: Tensors of any shape and value; those without a gradient are left alone.
     """
     gradients = [weight.grad for weight in weights if weight.grad is not None]
-    bad = ~torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
-    for gradient in gradients:
-        gradient.masked_fill_(bad, 0)
+    change_at_once(gradients, lambda values: values.masked_fill_(~values.isfinite().all(), 0))

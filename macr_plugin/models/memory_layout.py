@@ -1,9 +1,11 @@
-"""Lays networks out in memory, such that their gradients come in the same layout."""
+"""Lays networks out in memory, such that their gradients come in the same layout, and changes many tensors at once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def lay_out(network: nn.Module, memory_format: torch.memory_format) -> nn.Module:
@@ -25,3 +27,19 @@ def lay_out(network: nn.Module, memory_format: torch.memory_format) -> nn.Module
                 channels = weight.shape[1]
                 weight.data = weight.data.as_strided(weight.shape, (channels, 1, channels, channels))
     return network
+
+
+def change_at_once(tensors: Sequence[Tensor], change: Callable[[Tensor], object]) -> None:
+    """Change many tensors in a few operations, whose number does not grow with theirs.
+
+    Args:
+        tensors: At least one, of one type; they are changed. Gradients of weights that :func:`lay_out` has laid out lie
+            in the same order in every process.
+        change: Changes all their values in place, which it gets in one dimension.
+    """
+    # In the order of memory: any other one would copy each tensor by itself, there and back.
+    ordered = [tensor.permute(sorted(range(tensor.ndim), key=tensor.stride, reverse=True)) for tensor in tensors]
+    flat = torch.cat([tensor.reshape(-1) for tensor in ordered])
+    change(flat)
+    parts = flat.split([tensor.numel() for tensor in ordered])
+    torch._foreach_copy_(ordered, [part.view_as(tensor) for part, tensor in zip(parts, ordered, strict=True)])

@@ -268,8 +268,8 @@ class MultiScaleDeblurModel(ValidatedModel):
         averaged_weights = list(self.net_g_ema.parameters())
         torch._foreach_mul_(averaged_weights, decay)
         torch._foreach_add_(averaged_weights, list(net.parameters()), alpha=1 - decay)
-        for averaged, buffer in zip(self.net_g_ema.buffers(), net.buffers(), strict=True):
-            averaged.copy_(buffer)
+        if buffers := list(net.buffers()):
+            torch._foreach_copy_(list(self.net_g_ema.buffers()), buffers)
 
     def test(self) -> None:
         """Restore the pictures of ``feed_data`` with the averaged weights, or the current ones without an average.

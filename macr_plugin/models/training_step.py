@@ -18,6 +18,7 @@ from macr_plugin.errors import InputError
 from macr_plugin.models.acceleration import Acceleration, Losses
 from macr_plugin.models.cuda_graphs import SideStream, capture, notice_waiting
 from macr_plugin.models.divergence import drop_nonfinite_gradients
+from macr_plugin.models.memory_layout import change_at_once
 
 _SWITCHES = ("capturable", "fused", "foreach", "differentiable")
 
@@ -339,11 +340,12 @@ def average(tensors: Sequence[Tensor], processes: int) -> None:
         tensors: Of any value, and of the same shapes in every process.
         processes: Number of processes.
     """
-    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    torch.distributed.all_reduce(flat)
-    flat /= processes
-    means = flat.split([tensor.numel() for tensor in tensors])
-    torch._foreach_copy_(list(tensors), [mean.view_as(tensor) for mean, tensor in zip(means, tensors, strict=True)])
+
+    def mean_of_processes(values: Tensor) -> None:
+        torch.distributed.all_reduce(values)
+        values /= processes
+
+    change_at_once(tensors, mean_of_processes)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from skimage import data, filters
 from skimage.metrics import structural_similarity as skimage_ssim
 
 from macr_plugin.errors import InputError
-from macr_plugin.metrics.structural_similarity import level_count, ssim, structural_similarity
+from macr_plugin.metrics.structural_similarity import level_count, pyramid_similarity, ssim, structural_similarity
 
 SIZE = 96
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -313,6 +313,24 @@ def test_precision_settings_are_left_alone() -> None:
 
     structural_similarity(prediction, target).ms_ssim.sum().backward()
     assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_a_batch_at_once_and_its_pictures_one_after_the_other_agree_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU and a compiler get the whole batch, a processor what fits into its cache."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(176, 90), (88, 45)]
+    predictions = [torch.rand(3, 2, *size, generator=generator).requires_grad_() for size in sizes]
+    targets = [torch.rand(3, 2, *size, generator=generator) for size in sizes]
+
+    def values_and_gradients() -> list[torch.Tensor]:
+        similarity = pyramid_similarity(predictions, targets)
+        total = (similarity.ssim + similarity.ms_ssim.square()).sum()
+        return [similarity.ssim, similarity.ms_ssim, *torch.autograd.grad(total, predictions)]
+
+    one_by_one = values_and_gradients()
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    for ours, at_once in zip(one_by_one, values_and_gradients(), strict=True):
+        assert torch.equal(ours, at_once)
 
 
 @pytest.mark.cuda

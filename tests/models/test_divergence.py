@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from macr_plugin.benchmark.operations import count_operations
 from macr_plugin.errors import InputError
+from macr_plugin.models.divergence import drop_nonfinite_gradients
 
 
 def poison(batch, value=float("nan")):
@@ -69,3 +71,33 @@ def test_skipped_steps_leave_finite_weights_and_are_counted(build, batch, tmp_pa
 def test_another_reaction_is_refused(build):
     with pytest.raises(InputError, match=r"train.on_nonfinite: ignore: write stop or skip"):
         build(on_nonfinite="ignore")
+
+
+def weights_with_gradients(count):
+    """Weights, every second of them laid out channels last, and one that has no gradient."""
+    weights = [torch.nn.Parameter(torch.ones(4, 2, 3, 3)) for _ in range(count)]
+    for number, weight in enumerate(weights):
+        layout = (torch.contiguous_format, torch.channels_last)[number % 2]
+        weight.grad = torch.randn(weight.shape).to(memory_format=layout)
+    return [*weights, torch.nn.Parameter(torch.ones(3))]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", [0, 1, 5])
+def test_one_value_that_is_not_finite_drops_all_gradients(value, place):
+    weights = weights_with_gradients(6)
+    kept = [weight.grad.clone() for weight in weights[:-1]]
+    drop_nonfinite_gradients(weights)
+    assert all(torch.equal(weight.grad, one) for weight, one in zip(weights, kept, strict=False))
+    weights[place].grad[3, 1, 2, 2] = value
+    drop_nonfinite_gradients(weights)
+    assert all(torch.equal(weight.grad, torch.zeros(4, 2, 3, 3)) for weight in weights[:-1])
+    assert weights[1].grad.is_contiguous(memory_format=torch.channels_last)
+    assert weights[-1].grad is None
+
+
+def test_dropping_gradients_takes_as_few_operations_for_many_weights():
+    few, many = weights_with_gradients(2), weights_with_gradients(60)
+    assert count_operations(lambda: drop_nonfinite_gradients(many)) == count_operations(
+        lambda: drop_nonfinite_gradients(few)
+    )

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from macr_plugin.models.memory_layout import lay_out
+from macr_plugin.benchmark.operations import count_operations
+from macr_plugin.models.memory_layout import change_at_once, lay_out
 
 
 def network():
@@ -40,3 +41,17 @@ def test_gradients_have_the_strides_of_their_buckets(one_process):
     wrapped(torch.rand(1, 3, 8, 8).to(memory_format=torch.channels_last)).sum().backward()
     for weight in wrapped.parameters():
         assert weight.grad.stride() == weight.stride()
+
+
+def test_many_tensors_change_in_few_operations():
+    layers = [lay_out(network(), torch.channels_last) for _ in range(5)]
+    gradients = [torch.randn_like(weight) for layer in layers for weight in layer.parameters()]
+    gradients += [torch.tensor(3.0), torch.randn(6, 8)[:, ::2], torch.randn(4, 5).t()]
+    expected, strides = [2 * gradient for gradient in gradients], [gradient.stride() for gradient in gradients]
+    change_at_once(gradients, lambda values: values.mul_(2))
+    for gradient, twice, stride in zip(gradients, expected, strides, strict=True):
+        assert torch.equal(gradient, twice)
+        assert gradient.stride() == stride
+    few, many = gradients[:2], gradients[:30]
+    assert count_operations(lambda: change_at_once(few, torch.zero_)) == 3
+    assert count_operations(lambda: change_at_once(many, torch.zero_)) == 3
