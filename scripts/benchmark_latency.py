@@ -12,29 +12,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import basicsr  # noqa: F401  registers the plugin's networks
+import mimo_unet_arch  # noqa: F401  registers MIMOUNet
 import torch
 from curves import Curve, draw_curves
-from measurement import check_plot, describe_machine, status_kibibytes
+from measurement import check_plot, describe_machine, status_kibibytes, write_json
 from tqdm import tqdm
 
 from macr_plugin.benchmark.measuring.cost import count_macs, count_parameters, measure_latencies
 from macr_plugin.benchmark.measuring.networks import build_restorer
 from macr_plugin.benchmark.options import MODES, PRECISIONS, Cost, Entry
-from macr_plugin.benchmark.results import Latency
 from macr_plugin.errors import InputError, one_line_errors
-from macr_plugin.inference.restorer import DTYPES, Restorer, device_name, find_device
+from macr_plugin.inference.restorer import find_device
 from macr_plugin.models.acceleration import best_acceleration
-from macr_plugin.models.memory_layout import lay_out
 from macr_plugin.user_modules import import_files
 
 NAFNET = {
@@ -53,13 +51,16 @@ NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
     "NAFNet-32": ({**NAFNET, "width": 32}, 1),
     "NAFNet-64": ({**NAFNET, "width": 64}, 1),
     "Restormer": ({"type": "SpandrelNet", "architecture": "Restormer"}, 8),
+    "MIMO-UNet": ({"type": "MIMOUNet"}, 4),
     "Uformer": ({"type": "SpandrelNet", "architecture": "Uformer"}, 1),
 }
 LAYOUTS = {True: "channels last", False: "contiguous"}
 
+Rows = dict[tuple[Any, ...], dict[str, Any]]
 
-def measure(arguments: argparse.Namespace, device: torch.device) -> Iterator[dict[str, Any]]:
-    """One row for each network, size, precision and mode."""
+
+def measure(arguments: argparse.Namespace, device: torch.device, earlier: Rows) -> Iterator[dict[str, Any]]:
+    """One row for each network, size, precision and mode; what an earlier run has measured is not measured again."""
     layouts = {"auto": (best_acceleration(device).channels_last,), "both": (True, False)}[arguments.layout]
     for name in arguments.networks:
         options, multiple = NETWORKS[name]
@@ -71,54 +72,66 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> Iterator[dic
         }
         for precision in arguments.precisions:
             for mode in arguments.modes:
-                cost = Cost(precisions=(precision,), modes=(mode,), batch=arguments.batch, warm_up=arguments.warm_up)
+                default = int(device.type == "cuda" or mode != "eager")
+                warm_up = default if arguments.warm_up is None else arguments.warm_up
+                cost = Cost(precisions=(precision,), modes=(mode,), batch=arguments.batch, warm_up=warm_up)
                 cost = replace(cost, runs=arguments.runs)
-                for row in over_sizes(entry, cost, arguments, device, layouts):
+                for row in over_sizes(entry, cost, arguments, device, layouts, earlier):
                     yield {**counted, **row}
 
 
 def over_sizes(
-    entry: Entry, cost: Cost, arguments: argparse.Namespace, device: torch.device, layouts: Sequence[bool]
+    entry: Entry,
+    cost: Cost,
+    arguments: argparse.Namespace,
+    device: torch.device,
+    layouts: Sequence[bool],
+    earlier: Rows,
 ) -> Iterator[dict[str, Any]]:
     """Rows of one network in one precision and mode; the first size decides about the layout."""
     milliseconds_a_pixel = 0.0
     for size in arguments.sizes:
+        row = {"dtype": cost.precisions[0], "mode": cost.modes[0], "height": size[0], "width": size[1]}
+        row = earlier.get(key_of({"network": entry.label, **row})) or row
         expected = milliseconds_a_pixel * size[0] * size[1] / 1000
-        if arguments.skip_above and expected > arguments.skip_above:
+        if "median_ms" not in row and arguments.skip_above and expected > arguments.skip_above:
             reason = f"left out: about {expected:.0f} s a pass"
-            row = {"dtype": cost.precisions[0], "mode": cost.modes[0], "height": size[0], "width": size[1]}
             yield {**row, "batch": cost.batch, "median_ms": None, "layout": LAYOUTS[layouts[0]], "error": reason}
             continue
-        found = []
-        for channels_last in layouts:
-            tried = replace(cost, sizes=(size,), channels_last=channels_last)
-            time_it = measure_processor_time if arguments.processor_time else measure_latencies
-            (latency,) = time_it(lambda: build_restorer(entry), tried, [device])
-            found.append((latency.median_ms or float("inf"), channels_last, latency))
-        fastest, channels_last, latency = min(found, key=lambda one: one[0])
-        layouts = (channels_last,)
-        milliseconds_a_pixel = fastest / (size[0] * size[1])
-        others = {f"{LAYOUTS[layout]} ms": time for time, layout, _ in found} if len(found) > 1 else {}
-        yield {**asdict(latency), "layout": LAYOUTS[channels_last], **others}
+        if "median_ms" not in row:
+            row = fastest_layout(entry, replace(cost, sizes=(size,)), arguments, device, layouts)
+        layouts = [layout for layout in LAYOUTS if LAYOUTS[layout] == row["layout"]]
+        milliseconds_a_pixel = (row["median_ms"] or float("inf")) / (size[0] * size[1])
+        yield row
 
 
-@torch.no_grad()
-def measure_processor_time(build: Callable[[], Restorer], cost: Cost, devices: list[torch.device]) -> list[Latency]:
-    """As :func:`measure_latencies`, in time that this process computes on its one thread, whatever else runs."""
-    layout = torch.channels_last if cost.channels_last else torch.contiguous_format
-    dtype = DTYPES[cost.precisions[0]]
-    restorer = lay_out(build().to(dtype), layout)
-    times = []
-    # The smaller picture brings code and weights into memory; a pass of the full size would double the time.
-    for size in [(64, 64)] * cost.warm_up + [cost.sizes[0]] * cost.runs:
-        picture = torch.rand(cost.batch, 3, *size).to(dtype, memory_format=layout)
-        start = time.process_time()
-        restorer(picture)
-        times.append(1000 * (time.process_time() - start))
-    times = sorted(times[cost.warm_up :])
-    kind = device_name(devices[0]), cost.precisions[0], "eager", cost.batch, *cost.sizes[0], cost.runs
-    median = statistics.median(times)
-    return [Latency(*kind, median_ms=median, p10_ms=times[0], p90_ms=times[-1])]
+def fastest_layout(
+    entry: Entry, cost: Cost, arguments: argparse.Namespace, device: torch.device, layouts: Sequence[bool]
+) -> dict[str, Any]:
+    """The row of the layout that is faster at one size, with the time of the other one."""
+    # The smaller picture brings code into memory; on a CPU a pass of the full size would double the time.
+    warm_up = ((64, 64),) if device.type == "cpu" else ()
+    clock = time.process_time if arguments.processor_time else time.perf_counter
+    found = []
+    for channels_last in layouts:
+        tried = replace(cost, sizes=(*warm_up, *cost.sizes), channels_last=channels_last)
+        *_, latency = measure_latencies(lambda: build_restorer(entry), tried, [device], clock)
+        found.append((latency.median_ms or float("inf"), channels_last, latency))
+    _, channels_last, latency = min(found, key=lambda one: one[0])
+    others = {f"{LAYOUTS[layout]} ms": time for time, layout, _ in found} if len(found) > 1 else {}
+    return {**asdict(latency), "layout": LAYOUTS[channels_last], **others}
+
+
+def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells a row from all others."""
+    return tuple(row[name] for name in ("network", "dtype", "mode", "height", "width"))
+
+
+def read_finished(path: Path | None) -> Rows:
+    """Rows that an earlier run has measured."""
+    if path is None or not path.is_file():
+        return {}
+    return {key_of(row): row for row in json.loads(path.read_text())["rows"] if row["median_ms"]}
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------
@@ -208,13 +221,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--modes", nargs="+", default=["eager"], choices=MODES)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--warm-up", type=int, default=1)
+    parser.add_argument("--warm-up", type=int, help="default: 1; eager on a CPU a small picture, which --runs follow")
     parser.add_argument("--layout", choices=("auto", "both"), help="default: both on a CPU, auto on a GPU")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--processor-time", action="store_true", help="on one thread: for a busy machine")
     parser.add_argument("--skip-above", type=float, metavar="SECONDS", help="leave passes out that would take longer")
     parser.add_argument("--curve", action="store_true", help="memory too, and draw both over pixels")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--resume", action="store_true", help="keep what the file of --json holds of an earlier run")
     parser.add_argument("--plot", type=Path, help="where --curve draws to; needs matplotlib")
     parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -240,19 +254,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.processor_time:
         torch.set_num_threads(1)
     options.layout = options.layout or ("auto" if device.type == "cuda" else "both")
-    rows = []
-    for row in tqdm(measure(options, device), desc="measuring", unit="row"):
+    rows = read_finished(options.json) if options.resume else {}
+    for row in tqdm(measure(options, device, dict(rows)), desc="measuring", unit="row"):
         if options.curve and device.type == "cpu" and row["median_ms"]:
             row["peak_memory_mib"] = measure_memory(row["network"], (row["height"], row["width"]), row["dtype"])
-        rows.append(row)
+        rows[key_of(row)] = row
         machine = {**describe_machine(), "threads": torch.get_num_threads(), "load at the end": os.getloadavg()[0]}
-        if options.json:
-            # After each row: a run that is stopped leaves what it has measured.
-            options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2, default=str) + "\n")
+        # After each row: a run that is stopped leaves what it has measured.
+        write_json(options.json, {"machine": machine, "rows": list(rows.values())})
     print(", ".join(f"{name}: {value}" for name, value in machine.items()))
-    print(f"\n{write_table(rows)}")
+    print(f"\n{write_table(list(rows.values()))}")
     if options.plot:
-        draw_curve([row for row in rows if row["median_ms"]], options.plot, str(machine.get("processor", device)))
+        draw_curve(
+            [row for row in rows.values() if row["median_ms"]], options.plot, str(machine.get("processor", device))
+        )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from macr_plugin.benchmark.options import MODES
 
 SCRIPTS = Path(__file__).parent
 TESTS = SCRIPTS.parent / "tests"
-NETWORKS = ("MACR", "SRN", "DeepDeblur", "NAFNet-32", "NAFNet-64", "Restormer")
+NETWORKS = ("MACR", "SRN", "DeepDeblur", "NAFNet-32", "NAFNet-64", "Restormer", "MIMO-UNet")
 
 
 @dataclass(frozen=True)

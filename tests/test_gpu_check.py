@@ -132,7 +132,7 @@ def test_the_stages_of_a_gpu_cover_everything():
         "Validation",
     ):
         assert part in titles
-    for network in ("MACR", "SRN", "DeepDeblur", "NAFNet-32", "NAFNet-64", "Restormer", "imported"):
+    for network in ("MACR", "SRN", "DeepDeblur", "NAFNet-32", "NAFNet-64", "Restormer", "MIMO-UNet", "imported"):
         for mode in ("eager", "compiled", "cuda_graph", "optimized") if network != "imported" else ("network",):
             assert f"Latency of {network}, {mode}" in titles or f"{network} {mode}" in titles
 

@@ -196,14 +196,25 @@ class ConvReLU(nn.Module):
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
         self.layer = layer
+        self._has_kernel = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve features (N, C, H, W) of any value, and clip below at 0."""
-        layer = self.layer
         # cuDNN's function has no gradient.
-        if not x.is_cuda or torch.is_grad_enabled() or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-            return functional.relu_(layer(x))
-        # Nor does autocast know it.
+        if x.is_cuda and self._has_kernel and not torch.is_grad_enabled():
+            try:
+                return self._in_one(x)
+            except torch.OutOfMemoryError:
+                raise
+            # It has kernels for some types and numbers of channels only; the first pass, which no graph records, tells.
+            except RuntimeError as error:
+                logger.info("a convolution of %s and its ReLU stay two kernels (%s)", tuple(x.shape), error)
+                self._has_kernel = False
+        return functional.relu_(self.layer(x))
+
+    def _in_one(self, x: Tensor) -> Tensor:
+        layer = self.layer
+        # Autocast does not know the function.
         dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else layer.weight.dtype
         bias = None if layer.bias is None else layer.bias.to(dtype)
         weight = layer.weight.to(dtype)

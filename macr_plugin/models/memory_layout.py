@@ -33,9 +33,15 @@ def change_at_once(tensors: Sequence[Tensor], change: Callable[[Tensor], object]
     """Change many tensors in a few operations, whose number does not grow with theirs.
 
     Args:
-        tensors: At least one, of one type; they are changed. Gradients of weights that :func:`lay_out` has laid out lie
-            in the same order in every process.
+        tensors: At least one, of any shapes, (O, I, H, W) and (O,) for a convolution, any values and one type; they are
+            changed. Gradients of weights that :func:`lay_out` has laid out lie in the same order in every process.
         change: Changes all their values in place, which it gets in one dimension.
+
+    Example:
+        >>> gradients = [torch.ones(2, 3, 1, 1), torch.ones(2)]
+        >>> change_at_once(gradients, lambda values: values.mul_(0.5))
+        >>> gradients[1]
+        tensor([0.5000, 0.5000])
     """
     # In the order of memory: any other one would copy each tensor by itself, there and back.
     ordered = [tensor.permute(sorted(range(tensor.ndim), key=tensor.stride, reverse=True)) for tensor in tensors]

@@ -229,6 +229,32 @@ def test_sizes_that_come_again_are_captured_and_few_are_kept(monkeypatch):
     assert optimized._captured == {}
 
 
+@pytest.mark.parametrize("error", [RuntimeError("Unable to find an engine"), torch.OutOfMemoryError("full")])
+def test_a_layer_for_which_cudnn_has_no_kernel_runs_as_two(monkeypatch, error):
+    """The others stay fused; memory that runs out is told as it is."""
+    asked = []
+
+    def convolve(x, weight, *_):
+        asked.append(weight.shape[1])
+        if weight.shape[1] == 3:
+            raise error
+        return torch.relu(nn.functional.conv2d(x, weight, padding=1))
+
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", convolve)
+    layers = [ConvReLU(nn.Conv2d(channels, 8, 3, padding=1, bias=False)) for channels in (3, 8)]
+    network, x = nn.Sequential(*layers), pictures(1, 3, 16, 16).as_subclass(OnGpu)
+    with torch.no_grad():
+        if isinstance(error, torch.OutOfMemoryError):
+            with pytest.raises(torch.OutOfMemoryError):
+                network(x)
+            return
+        outputs = [network(x) for _ in range(2)]
+        expected = layers[1].layer(layers[0].layer(x).relu()).relu()
+    assert asked == [3, 8, 8]
+    for output in outputs:
+        torch.testing.assert_close(output.as_subclass(torch.Tensor), expected.as_subclass(torch.Tensor))
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # On a GPU
 # ----------------------------------------------------------------------------------------------------------------------

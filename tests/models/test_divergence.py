@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from macr_plugin.benchmark.operations import count_operations
+from macr_plugin.benchmark.measuring.operations import count_operations
 from macr_plugin.errors import InputError
 from macr_plugin.models.divergence import drop_nonfinite_gradients
 

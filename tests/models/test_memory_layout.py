@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from macr_plugin.benchmark.operations import count_operations
+from macr_plugin.benchmark.measuring.operations import count_operations
 from macr_plugin.models.memory_layout import change_at_once, lay_out
 
 

@@ -70,7 +70,12 @@ def _count(network: nn.Module, size: tuple[int, int], device: str) -> int:
     return counter.get_total_flops() // 2
 
 
-def measure_latencies(build: Callable[[], Restorer], cost: Cost, devices: list[torch.device]) -> Iterator[Latency]:
+def measure_latencies(
+    build: Callable[[], Restorer],
+    cost: Cost,
+    devices: list[torch.device],
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Latency]:
     """Time a network at every size, in every precision and mode.
 
     What fails, for lack of memory or of a kernel, is reported in its own record, and the rest is measured.
@@ -79,6 +84,8 @@ def measure_latencies(build: Callable[[], Restorer], cost: Cost, devices: list[t
         build: Gives the network in float32 on the CPU.
         cost: What is timed.
         devices: Where.
+        clock: Gives seconds on a CPU. ``time.process_time`` leaves out what others take of a busy machine, but adds up
+            the seconds of all threads.
 
     Yields:
         One record for each combination.
@@ -89,7 +96,7 @@ def measure_latencies(build: Callable[[], Restorer], cost: Cost, devices: list[t
                 for mode in cost.modes:
                     latency = Latency(device_name(device), precision, mode, cost.batch, height, width, cost.runs)
                     try:
-                        _measure(build(), latency, cost, device)
+                        _measure(build(), latency, cost, device, clock)
                     except Exception as error:
                         latency.error = one_sentence(error)
                     try:
@@ -112,7 +119,9 @@ def one_sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
 
 
-def _measure(restorer: Restorer, latency: Latency, cost: Cost, device: torch.device) -> None:
+def _measure(
+    restorer: Restorer, latency: Latency, cost: Cost, device: torch.device, clock: Callable[[], float]
+) -> None:
     layout = torch.channels_last if cost.channels_last else torch.contiguous_format
     dtype = DTYPES[latency.dtype]
     restorer.to(device=device, dtype=dtype)
@@ -126,9 +135,10 @@ def _measure(restorer: Restorer, latency: Latency, cost: Cost, device: torch.dev
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
             one_pass = _prepare(restorer, picture, latency.mode)
-            for _ in range(max(1, cost.warm_up)):
+            for _ in range(cost.warm_up):
                 one_pass()
-            milliseconds = _time_cuda(one_pass, cost.runs) if device.type == "cuda" else _time_cpu(one_pass, cost.runs)
+            on_gpu = device.type == "cuda"
+            milliseconds = _time_cuda(one_pass, cost.runs) if on_gpu else _time_cpu(one_pass, cost.runs, clock)
     finally:
         torch.backends.cudnn.benchmark = benchmark
     median, p10, p90 = np.percentile(milliseconds, (50, 10, 90))
@@ -187,10 +197,10 @@ def _time_cuda(one_pass: Pass, runs: int) -> list[float]:
     return [start.elapsed_time(end) for start, end in events]
 
 
-def _time_cpu(one_pass: Pass, runs: int) -> list[float]:
+def _time_cpu(one_pass: Pass, runs: int, clock: Callable[[], float]) -> list[float]:
     milliseconds = []
     for _ in range(runs):
-        start = time.perf_counter()
+        start = clock()
         one_pass()
-        milliseconds.append(1000 * (time.perf_counter() - start))
+        milliseconds.append(1000 * (clock() - start))
     return milliseconds
