@@ -10,6 +10,7 @@ update. The whole loop with its reading is what ``benchmark_training.py`` measur
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import tempfile
 import time
@@ -93,6 +94,9 @@ def measure(name: str, size: int, arguments: argparse.Namespace, device: torch.d
     row: dict[str, Any] = {"setting": name, "batch": size, "images a second": None, "error": None}
     try:
         if device.type == "cuda":
+            # The model before refers to itself: its weights and captured steps would count for this one.
+            gc.collect()
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         model, batch = build(SETTINGS[name], arguments, device), make_batch(size, arguments.crop, device)
         take_steps(model, batch, arguments.warm_up)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -174,18 +175,22 @@ def train_and_measure(options: Path, result: Path, first: int, last: int, reads_
 
 @contextmanager
 def gpu_utilisation() -> Iterator[Callable[[float, float], float | None]]:
-    """Watch the GPU with nvidia-smi; gives a function for its mean utilisation between two times, None without one."""
-    if not torch.cuda.is_available():
+    """Watch the GPU with nvidia-smi.
+
+    Yields:
+        A function for the mean utilisation between two times of the body, once it has ended; it gives None without a
+        GPU or without nvidia-smi.
+    """
+    if not (torch.cuda.is_available() and shutil.which("nvidia-smi")):
         yield lambda start, stop: None
         return
+    values: list[float] = []
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
     with tempfile.TemporaryFile("w+") as output:
         begun = time.perf_counter()
-        command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
         watcher = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL)
 
         def mean(start: float, stop: float) -> float | None:
-            output.seek(0)
-            values = [float(line) for line in output if line.strip().isdigit()]
             chosen = values[int((start - begun) * 10) : int((stop - begun) * 10)]
             return statistics.mean(chosen) / 100 if chosen else None
 
@@ -194,6 +199,8 @@ def gpu_utilisation() -> Iterator[Callable[[float, float], float | None]]:
         finally:
             watcher.terminate()
             watcher.wait()
+            output.seek(0)
+            values += [float(line) for line in output if line.strip().isdigit()]
 
 
 # --- all trainings ---------------------------------------------------------------------------------------------------

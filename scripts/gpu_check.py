@@ -4,9 +4,9 @@ make gpu-check
 
 Each stage is a process of its own with a time limit: one that fails, hangs or leaves the GPU in a bad state is a row of
 the report, and the rest goes on. A stage that ended well is not repeated when the command is run again with the same
-``--out``, unless ``--stage`` names it. What is left there: ``report.md``, ready for docs/performance.md,
-``report.json``, the output and the figures of every stage, and plots. Without a GPU, the stages that make sense run at
-a small size.
+``--out``, unless ``--stage`` names it; a table of latencies that ran out of time goes on where it stopped. What is left
+there: ``report.md``, ready for docs/performance.md, ``report.json``, the output and the figures of every stage, and
+plots. Without a GPU, the stages that make sense run at a small size.
 """
 
 from __future__ import annotations
@@ -217,6 +217,9 @@ def check(stages: Sequence[Stage], out: Path, chosen: Sequence[str] | None, limi
     for number, stage in enumerate(stages):
         due = stage.name in chosen if chosen else outcomes[number].state != "passed"
         if due:
+            if outcomes[number].state in ("passed", "failed"):
+                # One that was ended may go on with its figures; any other starts afresh.
+                (out / stage.name / "figures.json").unlink(missing_ok=True)
             print(f"{stage.title} ...", flush=True)
             outcome = outcomes[number] = run_stage(stage, out, limit)
             print(f"  {outcome.state} after {outcome.seconds:.0f} s {outcome.reason}", flush=True)

@@ -14,7 +14,7 @@ from macr_plugin.errors import InputError
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 import gpu_check  # noqa: E402
-from gpu_stages import Stage, stages_of  # noqa: E402
+from gpu_stages import Stage, files_of_cuda_tests, stages_of  # noqa: E402
 
 GOOD = Stage(
     "good", "A good one", ("sh", "-c", "echo started >> {out}/runs; printf 'text\\n| a |\\n|---|\\n| 1 |\\nmore\\n'")
@@ -68,6 +68,22 @@ def test_what_passed_is_not_repeated_unless_it_is_named(tmp_path):
     assert states(tmp_path) == {"good": "passed", "bad": "passed"}
     check([GOOD, mended], tmp_path, ["good"])
     assert (tmp_path / "good" / "runs").read_text() == "started\n" * 2
+
+
+def test_figures_of_a_stage_that_was_ended_stay_for_its_next_run_and_others_go(tmp_path):
+    figures = tmp_path / "stage" / "figures.json"
+    slow = Stage("stage", "S", ("sh", "-c", f"test -e {figures} || {{ echo 1 > {figures}; sleep 30; }}"))
+    assert check([slow], tmp_path, limit=1) == 1
+    assert states(tmp_path) == {"stage": "timed out"}
+    assert check([slow], tmp_path) == 0
+    again = Stage("stage", "S", ("sh", "-c", f"test ! -e {figures}"))
+    assert check([again], tmp_path, ["stage"]) == 0
+
+
+def test_tests_for_a_gpu_are_found_without_the_other_files():
+    files = files_of_cuda_tests()
+    assert SCRIPTS.parent / "tests" / "models" / "test_training_step.py" in files
+    assert SCRIPTS.parent / "tests" / "test_cli.py" not in files
 
 
 def test_a_named_stage_runs_alone_and_the_report_says_so(tmp_path):
