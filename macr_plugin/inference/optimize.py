@@ -218,8 +218,9 @@ class ConvReLU(nn.Module):
         dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else layer.weight.dtype
         bias = None if layer.bias is None else layer.bias.to(dtype)
         weight = layer.weight.to(dtype)
+        padding = cast(tuple[int, ...], layer.padding)
         return torch.cudnn_convolution_relu(
-            x.to(dtype), weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups
+            x.to(dtype), weight, bias, layer.stride, padding, layer.dilation, layer.groups
         )
 
 
