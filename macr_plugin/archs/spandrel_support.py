@@ -93,8 +93,8 @@ def read_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
     if EXTRA_STATE not in state:
         raise InputError(
             "these weights of a MACR are from before its options were saved with them: save them once more by "
-            "python -c \"import torch, macr_plugin as m; torch.save(m.Deblurrer('OLD.pth').network.state_dict(), "
-            "'NEW.pth')\""
+            'python -c "from macr_plugin.inference.trained_network import save_with_options as save; '
+            "save('OLD.pth', 'NEW.pth')\""
         )
     num_scales, skip_connections, global_skip, fuses_all, block, *dilations = map(int, state[EXTRA_STATE].tolist())
     branch = state.get("msrm.0.branches.0.weight")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import itertools
 import logging
 import math
@@ -30,6 +29,7 @@ from macr_plugin.inference.tile_plan import (
     largest_side,
     plan_tiles,
     receptive_radius,
+    release_memory,
 )
 from macr_plugin.inference.trained_network import load_network
 from macr_plugin.models.acceleration import Acceleration, best_acceleration
@@ -173,9 +173,7 @@ class Deblurrer:
                 )
             logger.warning("out of memory with %d px at once: going on in tiles of %d px", failed, smaller)
             self._largest_tile = smaller
-            gc.collect()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            release_memory(self.device)
 
     def _tile_size(self, pixels: int, side: int) -> int:
         """Side of the tiles for a picture; no smaller than the picture if that goes in one piece."""

@@ -57,6 +57,8 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 #: Of a JPEG file whose source was none.
 JPEG_QUALITY = 95
+#: Of a PNG file of 8 bit, as OpenCV's: zlib's own 6 takes the time of 3.5 for files that are a seventh smaller.
+PNG_COMPRESSION = 1
 #: Of a WebP file whose source lost something already.
 WEBP_QUALITY = 95
 WRITE_REMEDY = "free some disk space, or choose a folder that may be written (-o)"
@@ -299,6 +301,8 @@ def _encode_shallow(picture: Picture, kind: str, path: Path) -> bytes:
     metadata, options = picture.metadata, {}
     if kind == "JPEG":
         options = picture.jpeg or {"quality": JPEG_QUALITY, "subsampling": 0}
+    elif kind == "PNG":
+        options = {"compress_level": PNG_COMPRESSION}
     elif kind == "WEBP":
         options = {"lossless": True, "exact": True} if picture.lossless else {"quality": WEBP_QUALITY}
     if kind != "PNG":

@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from macr_plugin.errors import InputError
+from macr_plugin.errors import FREE_DISK_SPACE, InputError
+from macr_plugin.filesystem.atomic import atomic_write
 from macr_plugin.inference.restorer import build_network
 from macr_plugin.options.file import read_yaml
-from macr_plugin.weights.checkpoint import load_state, read_checkpoint
+from macr_plugin.weights.checkpoint import NETWORK_KEY, load_state, plain_options, read_checkpoint
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 
@@ -30,11 +32,31 @@ def load_network(weights: str | Path) -> nn.Module:
     Raises:
         InputError: If nothing is found, the options are not known, or the weights do not fit.
     """
-    file = find_weights(weights)
+    return _load(find_weights(weights))[0]
+
+
+def save_with_options(weights: str | Path, target: str | Path) -> None:
+    """Write weights once more, with all that it takes to build their network.
+
+    Args:
+        weights: As for :func:`load_network`.
+        target: A ``.pth`` file, complete or not at all, which needs no option file beside it.
+
+    Raises:
+        InputError: As :func:`load_network` does, or if the file cannot be written.
+    """
+    network, options = _load(find_weights(weights))
+    with atomic_write(Path(target), FREE_DISK_SPACE) as file:
+        torch.save({"params": network.state_dict(), NETWORK_KEY: plain_options(options)}, file)
+
+
+def _load(file: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a file, with its ``type`` and options."""
     checkpoint = read_checkpoint(file)
-    network = build_network(checkpoint.network or _options_beside(file), f"weights {file}")
+    options = checkpoint.network or _options_beside(file)
+    network = build_network(options, f"weights {file}")
     load_state(network, checkpoint)
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False), options
 
 
 def find_weights(weights: str | Path) -> Path:

@@ -1,15 +1,21 @@
 """Programs on spandrel load our checkpoints as they load everybody's: the file alone tells the network."""
 
 import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from basicsr.models.base_model import BaseModel
 from safetensors.torch import save_file
 
 from macr_plugin.archs.macr_arch import MACR
 from macr_plugin.archs.spandrel_arch import SpandrelNet
 from macr_plugin.errors import InputError
+from macr_plugin.inference.trained_network import load_network
 from macr_plugin.weights.checkpoint import load_weights
 
 spandrel = pytest.importorskip("spandrel")
@@ -103,7 +109,9 @@ def test_other_networks_are_not_taken_for_it():
 def test_older_files_are_refused_with_the_remedy_and_load_elsewhere(tmp_path):
     trained = build()
     torch.save({"params": older(trained)}, tmp_path / "old.pth")
-    with pytest.raises(InputError, match=r"^these weights of a MACR are from before .*save.*Deblurrer") as refused:
+    with pytest.raises(
+        InputError, match=r"^these weights of a MACR are from before .*: save them once more by"
+    ) as refused:
         spandrel.ModelLoader().load_from_file(tmp_path / "old.pth")
     assert "\n" not in str(refused.value)
     for load in (
@@ -117,6 +125,26 @@ def test_older_files_are_refused_with_the_remedy_and_load_elsewhere(tmp_path):
         load(network)
         assert torch.equal(network.conv1.weight, trained.conv1.weight)
         assert read_options(network.state_dict())["skip_connections"]
+
+
+@pytest.mark.slow
+def test_the_remedy_saves_all_that_a_program_needs(tmp_path, monkeypatch):
+    """As the message says it, beside the option file that BasicSR has left."""
+    options = {**DEFAULTS, "num_scales": 2, "fuse_inputs": "all", "dilations": [1, 2]}
+    trained = build(**options)
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    torch.save({"params": older(trained)}, "OLD.pth")
+    Path("OLD.yml").write_text(yaml.safe_dump({"network_g": {"type": "MACR", **options}}))
+    with pytest.raises(InputError) as refused:
+        spandrel.ModelLoader().load_from_file("OLD.pth")
+    code = re.search(r'python -c "(.*)"$', str(refused.value))[1]
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+    (tmp_path / "run/NEW.pth").rename(tmp_path / "new.pth")
+    picture = torch.rand(1, 3, 24, 24)
+    expected = trained(picture)
+    assert torch.equal(spandrel.ModelLoader().load_from_file(tmp_path / "new.pth").model(picture), expected)
+    assert torch.equal(load_network(tmp_path / "new.pth")(picture), expected)
 
 
 def test_other_keys_still_do_not_fit():

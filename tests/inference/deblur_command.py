@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import cv2
+from saved_pictures import save_picture
 
 from macr_plugin.cli import main
 
 
 def write(path, picture):
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), picture[..., ::-1])
-    return path
+    return save_picture(Path(path), picture[..., ::-1])
 
 
 def deblur(weights, *arguments):

@@ -24,7 +24,8 @@ from macr_plugin.cli import main
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-TILE = 64
+#: Three times the margins and more, so that a photo takes a few dozen tiles and not hundreds.
+TILE = 96
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 in_browser = pytest.mark.skipif(chromium.PATH is None, reason="no Chromium is installed")
 

@@ -17,7 +17,7 @@ from macr_plugin.inference.pictures import Picture, read_picture, write_picture
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" dc:title="t"/></x:xmpmeta>'
 LOSSLESS = (".png", ".tif", ".bmp", ".webp")
-EXIF_TAG, GPS_TAG, ORIENTATION, MAKE = 0x8769, 0x8825, 0x0112, 0x010F
+EXIF_TAG, GPS_TAG, ORIENTATION, MAKE, XMP_TAG = 0x8769, 0x8825, 0x0112, 0x010F, 700
 
 
 def exif_block(orientation=1):
@@ -95,7 +95,7 @@ def test_16_bit_tiff_is_turned_upright(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["b.png", "b.jpg", "b.webp", "b.tif"])
-@pytest.mark.parametrize("source", ["a.png", "a.jpg", "a.webp", "deep.png"])
+@pytest.mark.parametrize("source", ["a.png", "a.jpg", "a.webp", "a.tif", "deep.png"])
 def test_exif_profile_and_xmp_come_through(tmp_path, photo, source, target):
     path = tmp_path / source
     if source == "deep.png":
@@ -103,10 +103,14 @@ def test_exif_profile_and_xmp_come_through(tmp_path, photo, source, target):
         picture = read_picture(tmp_path / "a.png")
         write_picture(Picture(picture.pixels.astype(np.uint16) * 257, metadata=picture.metadata), path)
     else:
-        information = PngImagePlugin.PngInfo()
+        information, exif = PngImagePlugin.PngInfo(), exif_block(6)
         information.add_itxt("XML:com.adobe.xmp", XMP.decode())
         more = {"pnginfo": information} if source == "a.png" else {"xmp": XMP}
-        Image.fromarray(photo).save(path, exif=exif_block(6), icc_profile=PROFILE, dpi=(300, 300), **more)
+        if source == "a.tif":
+            # Pillow writes directories into a TIFF file that are set as such.
+            exif[XMP_TAG], exif[EXIF_TAG], exif[GPS_TAG] = XMP, exif.get_ifd(EXIF_TAG), exif.get_ifd(GPS_TAG)
+            more = {}
+        Image.fromarray(photo).save(path, exif=exif, icc_profile=PROFILE, dpi=(300, 300), **more)
     write_picture(read_picture(path), tmp_path / target)
     with Image.open(tmp_path / target) as written:
         assert written.info["icc_profile"] == PROFILE

@@ -1,10 +1,6 @@
-"""Shipped weights: the very files, what they say about themselves, what they do, and that a wheel carries them."""
+"""Shipped weights: the very files, what they say about themselves, and what they do."""
 
 import hashlib
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -108,43 +104,3 @@ def test_a_file_that_is_not_the_shipped_one_is_refused(monkeypatch):
         find_shipped("changed")
     with pytest.raises(InputError, match=r"lost: .*No such file or directory: install macr-plugin again"):
         find_shipped("lost")
-
-
-PROBE = """
-import socket
-
-def refuse(*arguments):
-    raise OSError("no network")
-
-socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-import torch
-import macr_plugin
-from macr_plugin.archs.macr_arch import MACR
-from macr_plugin.weights.checkpoint import load_weights
-from macr_plugin.weights.shipped import read_card
-
-options = dict(read_card("macr-small")["network_g"])
-options.pop("type")
-network = MACR(**options)
-load_weights(network, "macr-small")
-print(macr_plugin.__file__, *network(torch.rand(1, 3, 16, 16)).shape)
-"""
-
-
-@pytest.mark.slow
-def test_a_wheel_carries_them(tmp_path):
-    """Without the checkout and without network."""
-    source, target = tmp_path / "source", tmp_path / "target"
-    ignored = shutil.ignore_patterns(".git", ".venv*", "build", "*.egg-info", "dist", "datasets", "experiments")
-    shutil.copytree(REPOSITORY, source, ignore=ignored)
-    build = f"from setuptools import build_meta; build_meta.build_wheel({str(tmp_path)!r})"
-    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(target), str(wheel)]
-    subprocess.run(pip, check=True, capture_output=True)
-    shutil.rmtree(source)
-    environment = {**os.environ, "PYTHONPATH": str(target)}
-    probe = subprocess.run(
-        [sys.executable, "-c", PROBE], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
-    assert probe.stdout.split() == [str(target / "macr_plugin" / "__init__.py"), "1", "3", "16", "16"]
