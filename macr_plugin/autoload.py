@@ -85,10 +85,8 @@ class SpandrelFinder(PackageFinder):
     package, title = "spandrel", "spandrel"
 
     def after(self) -> None:
-        """Register MACR."""
-        from macr_plugin.archs.spandrel_support import register_with_spandrel
-
-        register_with_spandrel()
+        """Import what registers MACR; where that module imported spandrel, it registers at its own end."""
+        import macr_plugin.archs.spandrel_support  # noqa: F401
 
 
 class PackageLoader:

@@ -115,3 +115,7 @@ def read_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
 def register_with_spandrel() -> None:
     """Make every program of this process that loads with spandrel's main registry know MACR; idempotent."""
     MAIN_REGISTRY.add(ArchSupport.from_architecture(MACRArch()), ignore_duplicates=True)
+
+
+# By being imported: where this module is what imports spandrel, nobody could call a function of it in time.
+register_with_spandrel()

@@ -156,3 +156,11 @@ def test_other_keys_still_do_not_fit():
 
 def test_nothing_is_added_that_data_parallel_training_would_broadcast():
     assert not list(build().buffers())
+
+
+@pytest.mark.parametrize("first", ["macr_plugin.archs.spandrel_support", "spandrel"])
+def test_macr_is_known_whatever_is_imported_first(first):
+    code = f"import macr_plugin, {first}, spandrel; print([one.architecture.id for one in spandrel.MAIN_REGISTRY])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "'MACR'" in result.stdout
+    assert "could not extend spandrel" not in result.stderr
