@@ -25,7 +25,7 @@ def register_all() -> None:
     from macr_plugin.losses.fourier_loss import MACRFourierLoss
     from macr_plugin.losses.motion_loss import MotionCrossEntropyLoss
     from macr_plugin.losses.structural_loss import MACRLoss, MACRMSSSIMLoss, MACRSSIMLoss
-    from macr_plugin.metrics.psnr_ssim import calculate_psnr_on_device, calculate_ssim_3d, calculate_ssim_on_device
+    from macr_plugin.metrics.metric_table import METRICS
     from macr_plugin.models.motion_classifier_model import MotionClassifierModel
     from macr_plugin.models.multiscale_gan_model import MultiScaleDeblurGANModel
     from macr_plugin.models.multiscale_model import MultiScaleDeblurModel
@@ -34,7 +34,7 @@ def register_all() -> None:
         (registry.ARCH_REGISTRY, (MACR, DeepDeblur, DeepDeblurDiscriminator, SRNDeblurNet, SpandrelNet, SunMotionNet)),
         (registry.LOSS_REGISTRY, (MACRLoss, MACRSSIMLoss, MACRMSSSIMLoss, MACRFourierLoss, MotionCrossEntropyLoss)),
         (registry.DATASET_REGISTRY, (DeblurPairDataset, SyntheticMotionBlurDataset, LinearMotionPatchDataset)),
-        (registry.METRIC_REGISTRY, (calculate_psnr_on_device, calculate_ssim_on_device, calculate_ssim_3d)),
+        (registry.METRIC_REGISTRY, [metric.calculate for metric in METRICS]),
         (registry.MODEL_REGISTRY, (MultiScaleDeblurModel, MultiScaleDeblurGANModel, MotionClassifierModel)),
     ):
         for entry in entries:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from macr_plugin.errors import InputError
 
 #: Above this ratio of the ninetieth to the tenth percentile, a median says more about the machine than about the net.
 STEADY_SPREAD = 1.5
+#: Field whose entries stand among the fields of its record in JSON.
+FIGURES = "figures"
 
 
 @dataclasses.dataclass
@@ -34,15 +36,16 @@ class FrameQuality:
 
     Attributes:
         key: ``scene/frame``.
-        psnr: In dB.
-        ssim: Per channel, Gaussian 11x11, sigma 1.5.
-        ssim_3d: MATLAB-style, with the window over the channels too.
+        figures: Name of each metric of :data:`macr_plugin.metrics.metric_table.METRICS` to its value.
     """
 
     key: str
-    psnr: float
-    ssim: float
-    ssim_3d: float
+    figures: dict[str, float]
+
+    @property
+    def psnr(self) -> float:
+        """The figure that networks are compared by, in dB."""
+        return self.figures["psnr"]
 
 
 @dataclasses.dataclass
@@ -69,19 +72,20 @@ class Quality:
     Attributes:
         protocol_id: Names how it was measured, such as ``blur/full/uint8/rgb/mean``; figures of different protocols
             must not be compared.
-        psnr: In dB.
-        ssim: Per channel.
-        ssim_3d: MATLAB-style.
+        figures: Name of each metric to its mean; one that a run of before did not measure is missing.
         frames: Each frame.
         versus_first: None for the first entry of the protocol.
     """
 
     protocol_id: str
-    psnr: Interval
-    ssim: Interval
-    ssim_3d: Interval
+    figures: dict[str, Interval]
     frames: list[FrameQuality]
     versus_first: PairedDifference | None = None
+
+    @property
+    def psnr(self) -> Interval:
+        """The figure that networks are compared by, in dB."""
+        return self.figures["psnr"]
 
 
 @dataclasses.dataclass
@@ -260,8 +264,15 @@ class Results:
 
 
 def to_json(record: Any) -> str:
-    """Write a record of this module as JSON text."""
-    return json.dumps(dataclasses.asdict(record), indent=1)
+    """Write a record of this module as JSON text; the figures of a record stand among its fields there."""
+    return json.dumps(dataclasses.asdict(record, dict_factory=_among_fields), indent=1)
+
+
+def _among_fields(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name, value in fields:
+        plain.update(value if name == FIGURES else {name: value})
+    return plain
 
 
 def read_json(kind: type, path: Path) -> Any:
@@ -286,9 +297,14 @@ def _from_plain(kind: Any, value: Any) -> Any:
         return None
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
+        if FIGURES in hints:
+            figures = {name: part for name, part in value.items() if name not in hints}
+            value = {name: part for name, part in value.items() if name in hints} | {FIGURES: figures}
         return kind(**{name: _from_plain(hints[name], part) for name, part in value.items()})  # type: ignore[operator]
     arguments = [argument for argument in get_args(kind) if argument is not type(None)]
     if isinstance(value, list):
         return [_from_plain(arguments[0], part) for part in value]
+    if get_origin(kind) is dict:
+        return {name: _from_plain(arguments[1], part) for name, part in value.items()}
     record = next((argument for argument in arguments if dataclasses.is_dataclass(argument)), None)
     return value if record is None else _from_plain(record, value)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from macr_plugin.errors import InputError
 from macr_plugin.metrics.gaussian_window import repeat_border
+from macr_plugin.metrics.metric import Metric
 from macr_plugin.metrics.structural_similarity import ssim, volume_ssim
 
 WHITE = 255
@@ -295,3 +296,42 @@ def _to_tensor(picture: np.ndarray, input_order: str) -> Tensor:
         planes = picture.transpose(2, 0, 1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.from_numpy(np.ascontiguousarray(planes[::-1])).to(device)[None]
+
+
+def _unrounded_psnr(restored: Tensor, sharp: Tensor) -> Tensor:
+    return -10 * torch.log10((restored.double() - sharp.double()).square().mean())
+
+
+def _unrounded_ssim_3d(restored: Tensor, sharp: Tensor) -> Tensor:
+    return volume_ssim(*(repeat_border(repeat_border(picture, -2), -1) for picture in (restored, sharp)))
+
+
+PSNR = Metric(
+    name="psnr",
+    heading="PSNR",
+    unit="dB",
+    digits=2,
+    measure=psnr,
+    measure_unrounded=_unrounded_psnr,
+    calculate=calculate_psnr_on_device,
+    stock_type="calculate_psnr",
+)
+SSIM = Metric(
+    name="ssim",
+    heading="SSIM",
+    digits=4,
+    measure=ssim_per_channel,
+    measure_unrounded=ssim,
+    calculate=calculate_ssim_on_device,
+    stock_type="calculate_ssim",
+    note="SSIM is taken per channel",
+)
+SSIM_3D = Metric(
+    name="ssim_3d",
+    heading="SSIM 3D",
+    digits=4,
+    measure=ssim_3d,
+    measure_unrounded=_unrounded_ssim_3d,
+    calculate=calculate_ssim_3d,
+    note="SSIM 3D with the window over the channels too",
+)

@@ -25,20 +25,11 @@ from macr_plugin.data.pairs import picture_key
 from macr_plugin.data.picture_files import encode_png
 from macr_plugin.errors import InputError
 from macr_plugin.filesystem.atomic import atomic_write
-from macr_plugin.metrics.psnr_ssim import psnr, ssim_3d, ssim_per_channel
+from macr_plugin.metrics.metric_table import find_metric
 from macr_plugin.visualization import Picture, side_by_side, stack
 
 Options = Mapping[str, Any]
-DeviceMetric = Callable[..., Tensor]
 
-#: Types of metrics that are computed on the device, those of BasicSR among them, since they give the same values.
-DEVICE_METRICS: Mapping[str, DeviceMetric] = {
-    "calculate_psnr": psnr,
-    "calculate_psnr_on_device": psnr,
-    "calculate_ssim": ssim_per_channel,
-    "calculate_ssim_on_device": ssim_per_channel,
-    "calculate_ssim_3d": ssim_3d,
-}
 DEFAULT_GPU_WORKERS = 4
 WRITER_THREADS = 4
 PENDING_PICTURES = 8
@@ -251,8 +242,8 @@ def measure(key: str, frame: Frame, metrics: Mapping[str, Options]) -> dict[str,
     Args:
         key: Name of the frame, for messages.
         frame: Its versions, (1, 3, H, W), uint8 RGB.
-        metrics: ``val.metrics`` of the options. Those of :data:`DEVICE_METRICS` are computed on the frame's device, all
-            others by BasicSR on the CPU.
+        metrics: ``val.metrics`` of the options. Those of :mod:`macr_plugin.metrics.metric_table` are computed on the
+            frame's device, all others by BasicSR on the CPU.
 
     Returns:
         Name of each metric -> its value for the restored and for the blurred frame, shape (2,), float64.
@@ -270,10 +261,10 @@ def measure(key: str, frame: Frame, metrics: Mapping[str, Options]) -> dict[str,
 
 def _measure_one(frame: Frame, options: Options) -> Tensor:
     blurred, restored, sharp = frame
-    metric = DEVICE_METRICS.get(options["type"])
+    metric = find_metric(options["type"])
     if metric is not None:
         protocol = {key: options[key] for key in ("crop_border", "test_y_channel") if key in options}
-        return metric(torch.cat((restored, blurred)), sharp, **protocol)
+        return metric.measure(torch.cat((restored, blurred)), sharp, **protocol)
     pictures = [{"img": to_picture(version), "img2": to_picture(sharp)} for version in (restored, blurred)]
     return torch.tensor([calculate_metric(pair, options) for pair in pictures], dtype=torch.float64)
 

@@ -27,15 +27,17 @@ def frame_qualities(gain, seed, scenes=8, frames=5):
     common, own = np.random.default_rng(0), np.random.default_rng(seed)
     psnr = {f"scene{s}/{f:06d}": 24 + 6 * common.random() + gain for s in range(scenes) for f in range(frames)}
     psnr = {key: value + 0.3 * own.standard_normal() for key, value in psnr.items()}
-    return [FrameQuality(key, value, 0.6 + value / 100, 0.65 + value / 100) for key, value in psnr.items()]
+    return [frame_quality(key, value, 0.6 + value / 100, 0.65 + value / 100) for key, value in psnr.items()]
+
+
+def frame_quality(key, psnr, ssim=0.5, ssim_3d=0.6):
+    return FrameQuality(key, {"psnr": psnr, "ssim": ssim, "ssim_3d": ssim_3d})
 
 
 def quality_of(frames, protocol_id=FULL, first=None):
     keys = [frame.key for frame in frames]
-    psnr, ssim, ssim_3d = (
-        scene_interval([getattr(frame, name) for frame in frames], keys) for name in ("psnr", "ssim", "ssim_3d")
-    )
-    return Quality(protocol_id, psnr, ssim, ssim_3d, frames, paired_difference(frames, first) if first else None)
+    figures = {name: scene_interval([frame.figures[name] for frame in frames], keys) for name in frames[0].figures}
+    return Quality(protocol_id, figures, frames, paired_difference(frames, first) if first else None)
 
 
 def timed(milliseconds, dtype="fp32", mode="eager", device=GPU, size=(720, 1280), memory=1234.5):

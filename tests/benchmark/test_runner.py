@@ -234,8 +234,8 @@ def test_a_killed_benchmark_goes_on(write_options, weights, measured, monkeypatc
 def quality(protocol, psnr):
     from macr_plugin.benchmark.results import FrameQuality, Interval
 
-    frames = [FrameQuality("a/1", psnr, 0.5, 0.5), FrameQuality("b/1", psnr + 1, 0.5, 0.5)]
-    return Quality(protocol, *[Interval(0, 0, 0)] * 3, frames)
+    frames = [FrameQuality("a/1", {"psnr": psnr}), FrameQuality("b/1", {"psnr": psnr + 1})]
+    return Quality(protocol, {"psnr": Interval(0, 0, 0)}, frames)
 
 
 def test_differences_are_taken_within_a_protocol_to_its_first_entry():

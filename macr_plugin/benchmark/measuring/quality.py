@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from macr_plugin.data.picture_files import encode_png
 from macr_plugin.errors import FREE_DISK_SPACE
 from macr_plugin.filesystem.atomic import atomic_write
 from macr_plugin.inference.restorer import DTYPES, Restorer, arithmetic
-from macr_plugin.metrics.gaussian_window import repeat_border
-from macr_plugin.metrics.psnr_ssim import psnr, ssim_3d, ssim_per_channel, to_uint8
-from macr_plugin.metrics.structural_similarity import ssim, volume_ssim
+from macr_plugin.metrics import metric_table
+from macr_plugin.metrics.metric import Metric
+from macr_plugin.metrics.psnr_ssim import to_uint8
 from macr_plugin.models.acceleration import best_acceleration
 from macr_plugin.models.memory_layout import lay_out
 from macr_plugin.models.validation import to_picture
@@ -119,27 +119,19 @@ def compare(key: str, restored: Tensor, sharp: Tensor, protocol: Protocol) -> Fr
         sharp: Likewise.
         protocol: How.
     """
-    if protocol.rounding == "float":
-        return _compare_unrounded(key, restored, sharp, protocol.crop_border)
-    values = [
-        metric(restored, sharp, crop_border=protocol.crop_border, test_y_channel=protocol.test_y_channel)
-        for metric in (psnr, ssim_per_channel, ssim_3d)
-    ]
-    return _read(key, values)
+    values = [_measure(metric, restored, sharp, protocol).double().reshape(()) for metric in metric_table.METRICS]
+    # All in one transfer from the device.
+    figures = torch.stack(values).tolist()
+    return FrameQuality(key, {metric.name: value for metric, value in zip(metric_table.METRICS, figures, strict=True)})
 
 
-def _compare_unrounded(key: str, restored: Tensor, sharp: Tensor, crop_border: int) -> FrameQuality:
+def _measure(metric: Metric, restored: Tensor, sharp: Tensor, protocol: Protocol) -> Tensor:
+    border = protocol.crop_border
+    if protocol.rounding == "uint8":
+        return metric.measure(restored, sharp, crop_border=border, test_y_channel=protocol.test_y_channel)
     height, width = sharp.shape[-2:]
-    inside = (..., slice(crop_border, height - crop_border), slice(crop_border, width - crop_border))
-    restored, sharp = restored[inside], sharp[inside]
-    squared_error = (restored.double() - sharp.double()).square().mean()
-    widened = (repeat_border(repeat_border(picture, -2), -1) for picture in (restored, sharp))
-    return _read(key, [-10 * torch.log10(squared_error), ssim(restored, sharp), volume_ssim(*widened)])
-
-
-def _read(key: str, values: Sequence[Tensor]) -> FrameQuality:
-    """PSNR and both SSIM of a frame, of one number each, in one transfer from the device."""
-    return FrameQuality(key, *torch.stack([value.double().reshape(()) for value in values]).tolist())
+    inside = (..., slice(border, height - border), slice(border, width - border))
+    return metric.measure_unrounded(restored[inside], sharp[inside])
 
 
 def write_extra_pictures(network: nn.Module, picture: Tensor, folder: Path) -> None:
@@ -160,21 +152,16 @@ def write_extra_pictures(network: nn.Module, picture: Tensor, folder: Path) -> N
             write_picture(extra, folder / f"{file_name(name)}.png")
 
 
-def summarise(name: str, frames: list[FrameQuality]) -> Quality:
+def summarise(protocol: str, frames: list[FrameQuality]) -> Quality:
     """Average the frames, with intervals over scenes.
 
     Args:
-        name: Id of the protocol.
+        protocol: Id of the protocol.
         frames: Each frame.
     """
     keys = [frame.key for frame in frames]
-    return Quality(
-        protocol_id=name,
-        psnr=scene_interval([frame.psnr for frame in frames], keys),
-        ssim=scene_interval([frame.ssim for frame in frames], keys),
-        ssim_3d=scene_interval([frame.ssim_3d for frame in frames], keys),
-        frames=frames,
-    )
+    figures = {name: scene_interval([frame.figures[name] for frame in frames], keys) for name in frames[0].figures}
+    return Quality(protocol, figures, frames)
 
 
 def write_picture(picture: Tensor, path: Path) -> None:

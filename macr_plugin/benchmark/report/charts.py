@@ -15,6 +15,7 @@ from macr_plugin.benchmark.report.comparability import (
 )
 from macr_plugin.benchmark.results import Results
 from macr_plugin.line_chart import round_ticks
+from macr_plugin.metrics.psnr_ssim import PSNR
 
 # Room around the data within the drawing, in percent.
 LEFT, RIGHT, TOP, BOTTOM = 9.0, 96.0, 5.0, 88.0
@@ -131,11 +132,11 @@ def scatters(results: Results) -> list[Scatter]:
     drawn = []
     for protocol_id in protocols(results):
         for setting in settings(results):
-            heading = f"PSNR over latency: {setting}; {protocol_id}"
+            heading = f"{PSNR.heading} over latency: {setting}; {protocol_id}"
             nets = measured_entries(results, protocol_id, setting)
             drawn.append(_scatter(heading, "ms a pass, median", nets, lambda net: net.milliseconds, _latency_text))
         nets = measured_entries(results, protocol_id, None)
-        heading = f"PSNR over parameters; {protocol_id}"
+        heading = f"{PSNR.heading} over parameters; {protocol_id}"
         drawn.append(_scatter(heading, "million parameters", nets, _millions, lambda net: f"{_millions(net):.3g} M"))
     return [scatter for scatter in drawn if len(scatter.points) > 1]
 
@@ -160,10 +161,10 @@ def strips(results: Results) -> list[Strip]:
         return []
     psnr = [[values[key] for key in keys] for values in by_key]
     labels = [net.label for net in nets]
-    drawn = [_strip("psnr", f"PSNR of each frame in dB; {ids[0]}", keys, labels, psnr)]
+    drawn = [_strip("psnr", f"{PSNR.heading} of each frame in {PSNR.unit}; {ids[0]}", keys, labels, psnr)]
     if len(nets) > 1:
         differences = [[own - first for own, first in zip(values, psnr[0], strict=True)] for values in psnr[1:]]
-        heading = f"PSNR of each frame minus that of {labels[0]} in dB; {ids[0]}"
+        heading = f"{PSNR.heading} of each frame minus that of {labels[0]} in {PSNR.unit}; {ids[0]}"
         drawn.insert(0, _strip("difference", heading, keys, labels[1:], differences))
     return drawn
 

@@ -23,12 +23,14 @@ from macr_plugin.benchmark.results import (
     Training,
     is_steady,
 )
+from macr_plugin.metrics import metric_table
+from macr_plugin.metrics.psnr_ssim import PSNR, SSIM
 
 Value = str | int | float | None
 Row = dict[str, "Cell"]
 
 BLURRED = "blurred input"
-PSNR_DIGITS, SSIM_DIGITS, TIME_DIGITS = 2, 4, 2
+TIME_DIGITS = 2
 UNSTEADY = "the passes differ too much to be compared: the machine was busy"
 
 
@@ -144,7 +146,7 @@ def file_stem(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
-def format_interval(interval: Interval | None, digits: int = PSNR_DIGITS, sign: str = "") -> str:
+def format_interval(interval: Interval | None, digits: int = PSNR.digits, sign: str = "") -> str:
     """Write the ends of an interval; empty if there is none."""
     return "" if interval is None else f"{interval.low:{sign}.{digits}f} to {interval.high:{sign}.{digits}f}"
 
@@ -173,22 +175,25 @@ def _quality_table(results: Results, protocol_id: str) -> Table:
     rows = [_quality_row(BLURRED, None, blurred, entries[0][0])] if blurred else []
     rows += [_quality_row(entry.label, entry, quality, entries[0][0]) for entry, quality in entries]
     number = len(entries[0][1].frames)
+    definitions = ", ".join(metric.note for metric in metric_table.METRICS if metric.note)
     note = (
         f"Means over {number} frames of {results.dataset}, with 95 % bootstrap intervals over scenes. "
         "Differences are paired, frame by frame; not separated: the interval includes 0, or the runs of nets trained "
-        "here with several seeds overlap. SSIM is taken per channel, "
-        "SSIM 3D with the window over the channels too. Published figures follow the protocols of their papers."
+        f"here with several seeds overlap. {definitions}. Published figures follow the protocols of their papers."
     )
     return Table("quality", f"quality_{file_stem(protocol_id)}", f"Quality by {protocol_id}", note, rows)
 
 
 def _quality_row(label: str, entry: EntryResult | None, quality: Quality, first: EntryResult) -> Row:
+    others = [metric for metric in metric_table.METRICS if metric is not PSNR]
     return {
         "Net": _text("label", label),
-        **_interval_cells("PSNR (dB)", "95 % interval", "psnr_db", quality.psnr, PSNR_DIGITS),
+        **_interval_cells(PSNR.heading_with_unit, "95 % interval", PSNR.column, quality.psnr, PSNR.digits),
         **_difference_cells(quality.versus_first, first.label, _runs(entry), _runs(first)),
-        "SSIM": _interval_cell("ssim", quality.ssim, SSIM_DIGITS),
-        "SSIM 3D": _interval_cell("ssim_3d", quality.ssim_3d, SSIM_DIGITS),
+        **{
+            metric.heading_with_unit: _interval_cell(metric.column, quality.figures.get(metric.name), metric.digits)
+            for metric in others
+        },
         "Precision": _text("precision", entry.precision if entry else None),
         "Inference": _text("inference", entry.inference if entry else None),
         "Weights": _text("weights", describe_weights(entry) if entry else None),
@@ -207,7 +212,7 @@ def _difference_cells(
     psnr = difference.psnr if difference else None
     counts = [difference.wins, difference.losses, difference.ties] if difference else [None] * 3
     return {
-        **_interval_cells(f"Minus {first} (dB)", "Its 95 % interval", "difference_db", psnr, PSNR_DIGITS, "+"),
+        **_interval_cells(f"Minus {first} (dB)", "Its 95 % interval", "difference_db", psnr, PSNR.digits, "+"),
         "Verdict": _text("verdict", verdict(psnr, runs, first_runs) if psnr else None),
         "Wins, losses, ties": Cell(
             ", ".join(map(str, counts)) if difference else "",
@@ -218,8 +223,8 @@ def _difference_cells(
 
 def _published_cells(published: Published | None) -> Row:
     return {
-        "Published PSNR (dB)": _number("published_psnr_db", published.psnr if published else None, PSNR_DIGITS),
-        "Published SSIM": _number("published_ssim", published.ssim if published else None, SSIM_DIGITS),
+        "Published PSNR (dB)": _number("published_psnr_db", published.psnr if published else None, PSNR.digits),
+        "Published SSIM": _number("published_ssim", published.ssim if published else None, SSIM.digits),
         "Published in": _text("published_in", published.source if published else None),
     }
 
@@ -293,13 +298,13 @@ def _training_table(results: Results, protocol_id: str | None) -> Table:
 
 
 def _training_row(entry: EntryResult, training: Training) -> Row:
-    listed = " ".join(f"{psnr:.{PSNR_DIGITS}f}" for psnr in training.psnr)
+    listed = " ".join(f"{psnr:.{PSNR.digits}f}" for psnr in training.psnr)
     return {
         "Net": _text("label", entry.label),
         "Iterations": _count("iterations", training.iterations, str),
         "Batch": _count("batch", training.batch, str),
         "Longest run (s)": _number("seconds", training.seconds, 0),
-        "Mean PSNR (dB)": _number("psnr_db", statistics.mean(training.psnr) if training.psnr else None, PSNR_DIGITS),
+        "Mean PSNR (dB)": _number("psnr_db", statistics.mean(training.psnr) if training.psnr else None, PSNR.digits),
         "PSNR by seed (dB)": _text("psnr_by_seed_db", listed, " ".join(map(repr, training.psnr))),
         "Seeds": _text("seeds", " ".join(map(str, training.seeds))),
         "Verdict": _text("verdict", training.verdict),

@@ -9,7 +9,7 @@ from macr_plugin.benchmark.results import FrameQuality, Interval
 
 
 def frames(**psnr):
-    return [FrameQuality(key.replace("_", "/"), value, 0.9, 0.9) for key, value in psnr.items()]
+    return [FrameQuality(key.replace("_", "/"), {"psnr": value}) for key, value in psnr.items()]
 
 
 def test_two_scenes_give_their_own_means_as_ends():

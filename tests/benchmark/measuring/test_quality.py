@@ -6,12 +6,13 @@ import skimage.data
 import torch
 from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils import tensor2img
+from made_up_results import frame_quality
 from skimage.metrics import structural_similarity
 
 from macr_plugin.archs.tiling import Tile
 from macr_plugin.benchmark.measuring.quality import compare, measure_frames, protocol_id, restore_with, summarise
 from macr_plugin.benchmark.options import Entry, Protocol
-from macr_plugin.benchmark.results import FrameQuality
+from macr_plugin.benchmark.results import Interval
 from macr_plugin.data.datasets.deblur_pair_dataset import DeblurPairDataset
 from macr_plugin.inference.restorer import Restorer
 
@@ -33,7 +34,9 @@ def test_rounded_figures_are_those_of_basicsr(pictures, crop_border, test_y_chan
     measured = compare("a/1", restored.clamp(0, 1), sharp, Protocol(crop_border, test_y_channel))
     arguments = (tensor2img([restored]), tensor2img([sharp]), crop_border)
     assert measured.psnr == pytest.approx(calculate_psnr(*arguments, test_y_channel=test_y_channel), abs=1e-4)
-    assert measured.ssim == pytest.approx(calculate_ssim(*arguments, test_y_channel=test_y_channel), abs=1e-4)
+    assert measured.figures["ssim"] == pytest.approx(
+        calculate_ssim(*arguments, test_y_channel=test_y_channel), abs=1e-4
+    )
 
 
 def test_unrounded_figures_are_those_of_skimage(pictures):
@@ -43,8 +46,8 @@ def test_unrounded_figures_are_those_of_skimage(pictures):
     assert measured.psnr == pytest.approx(-10 * np.log10(np.mean((first - second) ** 2)), abs=1e-6)
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
     _, full = structural_similarity(first, second, channel_axis=2, full=True, **settings)
-    assert measured.ssim == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-4)
-    assert 0 < measured.ssim_3d < 1
+    assert measured.figures["ssim"] == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-4)
+    assert 0 < measured.figures["ssim_3d"] < 1
 
 
 @pytest.mark.parametrize("rounding", ["uint8", "float"])
@@ -95,7 +98,7 @@ def test_frames_are_measured_in_order_and_chosen_ones_written(working_folder):
         scene, number = frame.key.split("/")
         blurred, sharp = (cv2.imread(f"pairs/{scene}/{name}/{number}.png") for name in ("blur", "sharp"))
         assert frame.psnr == pytest.approx(calculate_psnr(blurred, sharp, 0), abs=1e-4)
-        assert frame.ssim == pytest.approx(calculate_ssim(blurred, sharp, 0), abs=1e-4)
+        assert frame.figures["ssim"] == pytest.approx(calculate_ssim(blurred, sharp, 0), abs=1e-4)
     assert np.array_equal(cv2.imread(str(chosen)), cv2.imread("pairs/scene1/blur/000002.png"))
     assert [path.name for path in chosen.parent.iterdir()] == ["picture.png"]
 
@@ -115,11 +118,9 @@ def test_weights_and_pictures_have_the_precision(precision, dtype):
 
 
 def test_a_summary_has_the_means_and_intervals_over_scenes():
-    frames = [
-        FrameQuality(f"{scene}/{number}", value, 0.5, 0.6) for scene, number, value in [("a", 1, 20.0), ("b", 1, 30.0)]
-    ]
+    frames = [frame_quality(f"{scene}/{number}", value) for scene, number, value in [("a", 1, 20.0), ("b", 1, 30.0)]]
     quality = summarise("blur/full/uint8/rgb/mean", frames)
     assert quality.psnr.mean == 25
     # Of two scenes a quarter of the draws holds one only, and a quarter the other.
     assert (quality.psnr.low, quality.psnr.high) == (20, 30)
-    assert (quality.ssim.low, quality.ssim.mean, quality.ssim.high) == (0.5, 0.5, 0.5)
+    assert quality.figures["ssim"] == Interval(0.5, 0.5, 0.5)

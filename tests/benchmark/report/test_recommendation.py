@@ -169,7 +169,7 @@ def test_a_timing_of_a_busy_machine_is_not_compared():
 @pytest.mark.parametrize(("gain", "recommended"), [(0.05, False), (0.3, True)])
 def test_a_gain_that_nobody_sees_is_no_reason_to_use_a_net(gain, recommended):
     frames = frame_qualities(6.0, 1)
-    better = [FrameQuality(one.key, one.psnr + gain, one.ssim, one.ssim_3d) for one in frames]
+    better = [FrameQuality(one.key, {**one.figures, "psnr": one.psnr + gain}) for one in frames]
     entries = [
         EntryResult(label, network="MACR", weights="a.pth", quality=quality_of(better)) for label in ("mine", "b")
     ]

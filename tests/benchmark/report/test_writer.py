@@ -93,7 +93,7 @@ def test_quality_parses_back_and_protocols_stay_apart(written):
     rows = read_csv(folder, "quality_blur_full_uint8_rgb_mean")
     assert [row["label"] for row in rows] == ["blurred input", *LABELS[:4]]
     for row, entry in zip(rows[1:], results.entries, strict=False):
-        for column, interval in (("psnr_db", entry.quality.psnr), ("ssim", entry.quality.ssim)):
+        for column, interval in (("psnr_db", entry.quality.psnr), ("ssim", entry.quality.figures["ssim"])):
             parts = [number(row[name]) for name in (column, f"{column}_low", f"{column}_high")]
             assert parts == [interval.mean, interval.low, interval.high]
     versus = results.entries[1].quality.versus_first
