@@ -67,6 +67,14 @@ class SpandrelNet(nn.Module):
         _check_picture_to_picture(descriptor, architecture or str(checkpoint))
         self._sizes = descriptor.size_requirements
 
+    #: It pads every picture up to what its architecture takes.
+    minimum_size = 1
+
+    @property
+    def multiple_of(self) -> int:
+        """What height and width are padded to a multiple of."""
+        return self._sizes.multiple_of
+
     def forward(self, x: Tensor) -> Tensor:
         """Restore a batch of blurred pictures.
 

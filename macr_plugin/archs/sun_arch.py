@@ -72,6 +72,8 @@ class SunMotionNet(nn.Module):
 
     #: Smallest height and width in pixels: one patch.
     minimum_size = PATCH_SIZE
+    #: It works on every size as it is.
+    multiple_of = 1
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from macr_plugin.archs.contract import minimum_size_of
 from macr_plugin.archs.padding import crop_to_size, pad_to_multiple
 from macr_plugin.archs.tiling import Tile, restore_in_tiles, tile_starts
 from macr_plugin.errors import InputError
@@ -83,8 +84,8 @@ class Deblurrer:
         self.precision = self._acceleration.precision or "fp32"
         self.network = lay_out(load_network(weights).to(self.device), self._memory_format)
         # At multiples of the smallest size a tile's pyramid has its pixels where that of the whole picture has them.
-        minimum = getattr(self.network, "minimum_size", None)
-        self.size_multiple = minimum or find_size_multiple(self.network, self.device)
+        minimum = minimum_size_of(self.network) or 1
+        self.size_multiple = minimum if minimum > 1 else find_size_multiple(self.network, self.device)
         self._restorer = Restorer(self._optimized_network(), self.size_multiple).eval()
         self._tile = tile
         self._largest_tile: int | None = None

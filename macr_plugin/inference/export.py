@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from macr_plugin import __version__
+from macr_plugin.archs.contract import minimum_size_of
 from macr_plugin.errors import FREE_DISK_SPACE, InputError
 from macr_plugin.filesystem.atomic import atomic_write
 
@@ -25,6 +26,8 @@ INPUT, OUTPUT = "blurred", "restored"
 OPSET = 18
 #: Name of the metadata inside a file of ``torch.export``.
 EXTRA_FILE = "metadata.json"
+#: In pixels, of the example for a network that takes every size.
+SMALLEST_EXAMPLE = 16
 #: Height and width of the example are so many times the smallest size, and odd: no graph then relies on equal sides.
 EXAMPLE_FACTORS = (3, 5)
 
@@ -78,7 +81,8 @@ def _metadata(network: nn.Module, source: str) -> dict[str, str]:
 
 
 def _minimum_size(network: nn.Module) -> int:
-    return int(getattr(network, "minimum_size", 16))
+    minimum = minimum_size_of(network) or 1
+    return minimum if minimum > 1 else SMALLEST_EXAMPLE
 
 
 def _export(network: nn.Module) -> torch.export.ExportedProgram:

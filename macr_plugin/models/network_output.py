@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from macr_plugin.archs.contract import returns_pyramid
 from macr_plugin.errors import InputError
 from macr_plugin.models.checkpoints import random_states, restore_random_states
 
@@ -101,8 +101,7 @@ def count_scales(
 
 
 def _output_of_all_scales(net: nn.Module, bare_net: nn.Module, blurred: Tensor) -> Any:
-    takes_all_scales = "all_scales" in inspect.signature(bare_net.forward).parameters
-    return net(blurred, all_scales=True) if takes_all_scales else net(blurred)
+    return net(blurred, all_scales=True) if returns_pyramid(bare_net) else net(blurred)
 
 
 def _is_pyramid(pictures: Any, picture: Tensor) -> bool:

@@ -265,7 +265,7 @@ def test_no_entries_at_all(tmp_path):
 def test_perfect_restoration_is_no_obstacle(tmp_path):
     results = make_results(tmp_path)
     for quality in (results.entries[0].quality, results.entries[1].quality):
-        quality.frames[0].psnr = quality.psnr.mean = quality.psnr.high = math.inf
+        quality.frames[0].figures["psnr"] = quality.psnr.mean = quality.psnr.high = math.inf
     page = Document(write_report(results, tmp_path))
     assert page.data["frames"][0]["sides"][1]["psnr"] is None
     assert read_csv(tmp_path, "quality_blur_full_uint8_rgb_mean")[1]["psnr_db"] == "inf"
