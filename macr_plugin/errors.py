@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 #: What the system says where nothing can be written: full, over quota, read-only, not allowed.
@@ -81,3 +82,19 @@ def print_lines(program: str, error: InputError | OSError) -> None:
         lines = [str(error).strip().splitlines()[-1].removeprefix(name)]
     for line in lines:
         print(f"{program}: error: {line}", file=sys.stderr)
+
+
+def nearest_name(name: str, known: Collection[str]) -> str:
+    """Tell what somebody who wrote an unknown name may have meant, as the end of a message.
+
+    Args:
+        name: What was written.
+        known: Names that are right.
+    """
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(sorted(known))}"
+
+
+def first_line(error: Exception) -> str:
+    """First line of an error's message; empty if it has none."""
+    return next(iter(str(error).strip().splitlines()), "")

@@ -29,10 +29,11 @@ from tqdm import tqdm
 
 from macr_plugin.benchmark.measuring.cost import count_macs, count_parameters, measure_latencies
 from macr_plugin.benchmark.measuring.networks import build_restorer
-from macr_plugin.benchmark.options import MODES, PRECISIONS, Cost, Entry
+from macr_plugin.benchmark.options import MODES, Cost, Entry
 from macr_plugin.errors import InputError, one_line_errors
 from macr_plugin.inference.restorer import find_device
 from macr_plugin.models.acceleration import best_acceleration
+from macr_plugin.options.precision import PRECISIONS
 from macr_plugin.user_modules import import_files
 
 NAFNET = {

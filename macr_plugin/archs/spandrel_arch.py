@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from macr_plugin.archs.padding import crop_to_size, pad_to_size
-from macr_plugin.errors import InputError
+from macr_plugin.errors import InputError, nearest_name
 
 #: Restoration networks of ``spandrel_extra_arches``, named here to tell what to install where it is missing.
 NONCOMMERCIAL_ARCHITECTURES = ("M3SNet", "MIRNet2", "MPRNet", "Restormer")
@@ -132,9 +131,7 @@ def _find_architecture(name: str) -> tuple[type[nn.Module], Any]:
             f"{name} needs the package spandrel_extra_arches: pip install spandrel_extra_arches; its licence "
             "does not allow commercial use"
         )
-    nearest = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(sorted(known))}"
-    raise InputError(f"architecture: spandrel has no {name}: {hint}")
+    raise InputError(f"architecture: spandrel has no {name}: {nearest_name(name, known)}")
 
 
 def _build(network_class: type[nn.Module], options: dict[str, Any]) -> nn.Module:
@@ -142,9 +139,9 @@ def _build(network_class: type[nn.Module], options: dict[str, Any]) -> nn.Module
     known = [name for name in inspect.signature(network_class.__init__).parameters if name != "self"]
     for name in options:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
-            raise InputError(f"network_g.{name}: unknown option of {network_class.__name__}: {hint}")
+            raise InputError(
+                f"network_g.{name}: unknown option of {network_class.__name__}: {nearest_name(name, known)}"
+            )
     return network_class(**options)
 
 

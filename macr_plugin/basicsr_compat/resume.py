@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import pickle
 import struct
 import sys
 import zipfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from macr_plugin.basicsr_compat.patching import Options, replace_everywhere
 from macr_plugin.basicsr_compat.program import is_basicsr_program
 from macr_plugin.errors import InputError
+from macr_plugin.filesystem.torch_file import read_torch_file
 
 #: How files begin that torch wrote before 1.6; they hold no checksums.
 PICKLE_START = b"\x80\x02"
@@ -144,20 +144,16 @@ def load_resume_state(opt: Options) -> Options | None:
     Raises:
         InputError: If the file is missing or damaged.
     """
-    import torch
     from basicsr.utils import check_resume
 
     path = opt["path"].get("resume_state")
     if not path:
         return None
+    damaged = f"{path} is damaged (cut short?) and cannot be resumed from: delete it to go on from the state before"
     try:
         # On the CPU whatever the device: an optimizer moves what belongs to the parameters to theirs itself.
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_torch_file(path, damaged)
     except OSError as error:
         raise InputError(f"path.resume_state {path}: {error.strerror}: give an existing .state file") from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"{path} is damaged (cut short?) and cannot be resumed from: delete it to go on from the state before"
-        ) from error
     check_resume(opt, state["iter"])
     return state

@@ -19,6 +19,7 @@ from macr_plugin.options.blocks import Count, Finite, FolderName, NotNegative, T
 from macr_plugin.options.check import check_positions, find_problems, problems_of_network
 from macr_plugin.options.datasets import DATASETS
 from macr_plugin.options.file import read_yaml
+from macr_plugin.options.precision import Precision
 from macr_plugin.options.problems import Place, Problem, unknown, validate
 
 #: ``weights`` of a network that needs no file: its options name a checkpoint, or it has nothing to learn.
@@ -30,9 +31,7 @@ FORBID = {"extra": "forbid"}
 
 Bool = Annotated[bool, Strict()]
 Mapped = dict[str, Any]
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Mode = Literal["eager", "compiled", "cuda_graph", "optimized"]
-PRECISIONS: tuple[str, ...] = get_args(Precision)
 MODES: tuple[str, ...] = get_args(Mode)
 
 
@@ -290,7 +289,7 @@ def _problems_of_trainings(content: Mapped) -> Iterator[Problem]:
         if entry.get("network") is None:
             continue
         own = {key: entry.get(key, {}) for key in ("datasets", "train")}
-        for problem in find_problems(_one_step(entry, merge(training, own))):
+        for problem in find_problems(_one_step(entry, merge_options(training, own))):
             block, *rest = problem.place
             if block == "model_type":
                 yield Problem(("entries", number, *problem.place), problem.message)
@@ -330,7 +329,7 @@ def _without_empty(block: Any) -> Any:
     return {key: value for key, value in block.items() if value is not None} if isinstance(block, dict) else block
 
 
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merge_options(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Change some options, block by block.
 
     Args:
@@ -344,7 +343,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     for key, value in changes.items():
         old = merged.get(key)
         if isinstance(value, dict) and isinstance(old, dict) and value.get("type") in (None, old.get("type")):
-            merged[key] = merge(old, value)
+            merged[key] = merge_options(old, value)
         else:
             merged[key] = copy.deepcopy(value)
     return merged

@@ -26,7 +26,7 @@ from macr_plugin.benchmark.measuring.quality import (
     restore_with,
     summarise,
     write_extra_pictures,
-    write_picture,
+    write_restored,
 )
 from macr_plugin.benchmark.options import INCLUDED, Benchmark, Entry, file_name, read_benchmark
 from macr_plugin.benchmark.results import (
@@ -42,6 +42,7 @@ from macr_plugin.benchmark.results import (
 )
 from macr_plugin.benchmark.training import TrainedCell, TrainingPlan, check_training, train_entry, training_data
 from macr_plugin.data.datasets.deblur_pair_dataset import DeblurPairDataset
+from macr_plugin.data.pairs import evenly_spaced
 from macr_plugin.errors import FREE_DISK_SPACE, DiskError, InputError, is_disk_error
 from macr_plugin.filesystem.atomic import atomic_write
 from macr_plugin.inference.restorer import find_device
@@ -283,8 +284,7 @@ class BenchmarkRun:
 
     def _compared_keys(self) -> list[str]:
         keys = self.dataset.keys if self.dataset else []
-        number = min(self.options.comparison_frames, len(keys))
-        return [keys[position * len(keys) // number] for position in range(number)]
+        return [keys[number] for number in evenly_spaced(len(keys), self.options.comparison_frames)]
 
     def _picture(self, key: str, name: str) -> Path:
         return self.out / "pictures" / key / f"{name}.png"
@@ -302,7 +302,7 @@ class BenchmarkRun:
     def _compared_frame(self, dataset: DeblurPairDataset, key: str, cells: Mapping[str, str]) -> ComparedFrame:
         data = dataset[dataset.keys.index(key)]
         for name, picture in (("blurred", data["lq"]), ("sharp", data["gt"])):
-            write_picture(picture[None], self._picture(key, name))
+            write_restored(picture[None], self._picture(key, name))
         restored = {label: self._picture(key, cell) for label, cell in cells.items()}
         extra = {
             f"{label}: {path.stem.replace('_', ' ')}": self._relative(path)

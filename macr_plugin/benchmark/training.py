@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from macr_plugin.benchmark.options import DATASET, Entry, TrainingBase, file_name, merge
+from macr_plugin.benchmark.options import DATASET, Entry, TrainingBase, file_name, merge_options
 from macr_plugin.errors import FREE_DISK_SPACE, InputError
 from macr_plugin.filesystem.atomic import atomic_write
 from macr_plugin.filesystem.lock import FileLock
@@ -87,7 +87,7 @@ def training_options(entry: Entry, plan: TrainingPlan, seed: int, iterations: in
     Returns:
         Options for ``python -m macr_plugin.train``, all but the ``name``.
     """
-    train = merge(plan.base.train, entry.train)
+    train = merge_options(plan.base.train, entry.train)
     train["total_iter"] = iterations
     scheduler = train.get("scheduler") or {}
     if scheduler.get("type") == "CosineAnnealingRestartLR" and not scheduler.get("periods"):
@@ -116,7 +116,7 @@ def training_options(entry: Entry, plan: TrainingPlan, seed: int, iterations: in
 
 def training_data(entry: Entry, plan: TrainingPlan) -> dict[str, Any]:
     """Options of the data that an entry is trained on: the shared ones with the entry's changes."""
-    return merge(plan.base.datasets, entry.datasets)["train"]
+    return merge_options(plan.base.datasets, entry.datasets)["train"]
 
 
 def check_training(entry: Entry, plan: TrainingPlan) -> None:

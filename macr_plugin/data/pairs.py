@@ -172,6 +172,20 @@ def check_sizes(pair: ImagePair, blur: np.ndarray, sharp: np.ndarray) -> None:
         )
 
 
+def evenly_spaced(count: int, number: int) -> list[int]:
+    """Choose some of many pairs or frames, evenly spaced over all.
+
+    Args:
+        count: How many there are.
+        number: How many are wanted; all of them if there are no more.
+
+    Returns:
+        Their numbers, increasing, the first always 0.
+    """
+    number = min(number, count)
+    return [position * count // number for position in range(number)]
+
+
 def pair_names(blur_folder: Path, blur: set[Path], sharp_folder: Path, sharp: set[Path]) -> list[ImagePair]:
     """Pair pictures of two folders by their names.
 

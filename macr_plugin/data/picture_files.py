@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from macr_plugin.errors import InputError
+from macr_plugin.filesystem.atomic import atomic_write
 
 #: Files that count as pictures, which OpenCV decodes and BasicSR therefore reads.
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -94,6 +95,21 @@ def decode_picture(data: bytes, source: Path | str) -> np.ndarray:
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise InputError(f"{source} is {picture.dtype} with shape {picture.shape}: convert it to 8-bit colour")
     return picture
+
+
+def write_png(picture: np.ndarray, path: Path, remedy: str) -> None:
+    """Write a picture as a PNG file, atomically.
+
+    Args:
+        picture: uint8 array of shape (height, width, 3), BGR, 0 to 255.
+        path: The file; folders above it are made.
+        remedy: What the message advises when that fails.
+
+    Raises:
+        DiskError: It cannot be written.
+    """
+    with atomic_write(path, remedy) as file:
+        file.write(encode_png(picture))
 
 
 def describe_size(picture: np.ndarray) -> str:

@@ -17,8 +17,6 @@ from macr_plugin.errors import InputError
 from macr_plugin.models.acceleration import allow_tf32
 from macr_plugin.models.network_output import finest
 
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 class Restorer(nn.Module):
     """A network of any kind as a map from a picture to one of the same size.

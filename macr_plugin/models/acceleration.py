@@ -11,7 +11,7 @@ import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from basicsr.utils import get_root_logger
@@ -19,11 +19,17 @@ from torch import Tensor
 from torch.utils._triton import has_triton_package
 
 from macr_plugin.errors import InputError
+from macr_plugin.options.precision import PRECISIONS, Precision
 
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Losses = Mapping[str, Tensor]
 
-_HALF_TYPES: Mapping[str | None, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+#: Type of weights and pictures that are wholly in a precision.
+DTYPES: Mapping[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 #: Turing cards without tensor cores, the paper's GTX 1660 Ti among them: their half precision convolutions are slow and
 #: known to give NaN. By name: they report the compute capability of those with tensor cores.
 _WITHOUT_TENSOR_CORES = re.compile(r"GTX 16\d\d|\bT(400|500|550|600|1000|1200|2000)\b|\bMX[45]\d\d\b")
@@ -69,7 +75,7 @@ class Acceleration:
         Args:
             device: Where it runs.
         """
-        dtype = _HALF_TYPES.get(self.precision)
+        dtype = DTYPES[self.precision] if self.precision in ("bf16", "fp16") else None
         if dtype is None:
             return contextlib.nullcontext()
         # A weight that several scales share is cast once. Leaving the context drops the casts, so none of them outlives
@@ -111,8 +117,8 @@ def choose_acceleration(options: Mapping[str, Any] | None, device: torch.device)
 def _checked(name: str, value: Any) -> Any:
     """Value of an option, with an empty one turned into off."""
     if name == "precision":
-        known: tuple[Any, ...] = (None, "auto", *get_args(Precision))
-        choices = f"auto, {', '.join(get_args(Precision))}"
+        known: tuple[Any, ...] = (None, "auto", *PRECISIONS)
+        choices = f"auto, {', '.join(PRECISIONS)}"
     else:
         value = value if value is not None else False
         known, choices = (False, True, "auto"), "auto, true, false"

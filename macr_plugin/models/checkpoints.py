@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 import random
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from torch import nn
 
 from macr_plugin.errors import InputError
 from macr_plugin.filesystem.atomic import atomic_write
+from macr_plugin.filesystem.torch_file import read_torch_file
 
 #: Under this key ``net_g_best.pth`` holds, beside the weights, what they achieved.
 BEST_KEY = "best"
@@ -186,10 +186,8 @@ def read_best(path: Path, dataset_name: str, metric: str) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    try:
-        record = torch.load(path, map_location="cpu", weights_only=True).get(BEST_KEY, {})
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} is damaged (cut short?): delete it, the next validation writes it anew") from error
+    damaged = f"{path} is damaged (cut short?): delete it, the next validation writes it anew"
+    record = read_torch_file(path, damaged).get(BEST_KEY, {})
     if (record.get("dataset"), record.get("metric")) != (dataset_name, metric):
         return {}
     return {"val": record["val"], "iter": record["iter"]}

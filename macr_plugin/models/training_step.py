@@ -14,7 +14,7 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from macr_plugin.errors import InputError
+from macr_plugin.errors import InputError, first_line
 from macr_plugin.models.acceleration import Acceleration, Losses
 from macr_plugin.models.cuda_graphs import SideStream, capture, notice_waiting
 from macr_plugin.models.divergence import drop_nonfinite_gradients
@@ -215,7 +215,7 @@ class TrainingStep:
                 raise
             except Exception as error:
                 self._compiled = None
-                _warn("compile", _first_line(error), "runs without it")
+                _warn("compile", first_line(error) or type(error).__name__, "runs without it")
         return self._backward(self._loss_function, blurred, sharp)
 
     def _backward(self, loss_function: LossFunction, blurred: Tensor, sharp: Tensor) -> StepOutput:
@@ -252,7 +252,7 @@ class TrainingStep:
         except Exception as error:
             # Gradients in the memory of a graph that does not exist.
             self._optimizer.zero_grad()
-            self._give_up_capture(_first_line(error))
+            self._give_up_capture(first_line(error) or type(error).__name__)
             return None
 
     def _give_up_capture(self, reason: str) -> None:
@@ -346,10 +346,6 @@ def average(tensors: Sequence[Tensor], processes: int) -> None:
         values /= processes
 
     change_at_once(tensors, mean_of_processes)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def _warn(option: str, reason: str, consequence: str) -> None:

@@ -21,10 +21,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from macr_plugin.basicsr_compat.signals import leave_signals_to_parent
-from macr_plugin.data.pairs import picture_key
-from macr_plugin.data.picture_files import encode_png
+from macr_plugin.data.pairs import evenly_spaced, picture_key
+from macr_plugin.data.picture_files import write_png
 from macr_plugin.errors import InputError
-from macr_plugin.filesystem.atomic import atomic_write
 from macr_plugin.metrics.metric_table import find_metric
 from macr_plugin.visualization import Picture, side_by_side, stack
 
@@ -33,9 +32,10 @@ Options = Mapping[str, Any]
 DEFAULT_GPU_WORKERS = 4
 WRITER_THREADS = 4
 PENDING_PICTURES = 8
+FEWER_PICTURES = "free some disk space or save fewer (val.save_img, val.comparison_frames)"
 
 
-class Frame(NamedTuple):
+class FrameVersions(NamedTuple):
     """A frame in all its versions, each (1, 3, H, W), uint8 RGB, on any device.
 
     Attributes:
@@ -105,7 +105,7 @@ class Validator:
         dataset = dataloader.dataset
         compared = compared_indices(self._opt["val"].get("comparison_frames"), len(dataset))
         values: dict[int, dict[str, Tensor]] = {}
-        shown: dict[int, tuple[str, Frame]] = {}
+        shown: dict[int, tuple[str, FrameVersions]] = {}
         with cudnn_benchmark_for_one_size() as prepare, PictureWriter() as writer:
             for index, data in self._read_frames(dataloader):
                 prepare(data["gt" if "gt" in data else "lq"].shape)
@@ -115,7 +115,7 @@ class Validator:
                     writer.write(restored, self._picture_path(key, dataset.opt["name"], iteration))
                 if sharp is None:
                     continue
-                frame = Frame(blurred, restored, sharp)
+                frame = FrameVersions(blurred, restored, sharp)
                 values[index] = measure(key, frame, self._opt["val"].get("metrics") or {})
                 if index in compared:
                     shown[index] = key, frame
@@ -164,9 +164,9 @@ class Validator:
         if self._opt["dist"]:
             gathered: list[Any] | None = [None] * self._opt["world_size"] if self._opt["rank"] == 0 else None
             torch.distributed.gather_object(rows, gathered, dst=0)
-            rows = merge(gathered or [])
+            rows = join_shares(gathered or [])
         if rows:
-            write_picture(stack(self._in_order(rows)), Path(self._opt["path"]["visualization"], name))
+            write_png(stack(self._in_order(rows)), Path(self._opt["path"]["visualization"], name), FEWER_PICTURES)
 
     def _from_all_processes(self, mine: dict[int, Measurement]) -> dict[int, Measurement]:
         if not self._opt["dist"]:
@@ -174,7 +174,7 @@ class Validator:
         # Frame by frame rather than a sum a process, so that the mean is the one of a single process to the last bit.
         gathered: list[Any] = [None] * self._opt["world_size"]
         torch.distributed.all_gather_object(gathered, mine)
-        return merge(gathered)
+        return join_shares(gathered)
 
     @staticmethod
     def _in_order(by_index: Mapping[int, Any]) -> list[Any]:
@@ -214,21 +214,7 @@ class PictureWriter:
         """
         while len(self._pending) >= PENDING_PICTURES:
             self._pending.popleft().result()
-        self._pending.append(self._threads.submit(lambda: write_picture(to_picture(picture), path)))
-
-
-def write_picture(picture: Picture, path: Path) -> None:
-    """Write a picture as a PNG file, atomically.
-
-    Args:
-        picture: (H, W, 3) uint8 BGR.
-        path: The file; folders above it are made.
-
-    Raises:
-        InputError: If it cannot be written.
-    """
-    with atomic_write(path, "free some disk space or save fewer (val.save_img, val.comparison_frames)") as file:
-        file.write(encode_png(picture))
+        self._pending.append(self._threads.submit(lambda: write_png(to_picture(picture), path, FEWER_PICTURES)))
 
 
 def to_picture(tensor: Tensor) -> Picture:
@@ -236,7 +222,7 @@ def to_picture(tensor: Tensor) -> Picture:
     return tensor[0].flip(0).permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def measure(key: str, frame: Frame, metrics: Mapping[str, Options]) -> dict[str, Tensor]:
+def measure(key: str, frame: FrameVersions, metrics: Mapping[str, Options]) -> dict[str, Tensor]:
     """Measure the restored and the blurred version of a frame against the sharp one.
 
     Args:
@@ -259,7 +245,7 @@ def measure(key: str, frame: Frame, metrics: Mapping[str, Options]) -> dict[str,
     return {name: _measure_one(frame, options) for name, options in metrics.items()}
 
 
-def _measure_one(frame: Frame, options: Options) -> Tensor:
+def _measure_one(frame: FrameVersions, options: Options) -> Tensor:
     blurred, restored, sharp = frame
     metric = find_metric(options["type"])
     if metric is not None:
@@ -286,7 +272,7 @@ def read_values(values: Mapping[int, Mapping[str, Tensor]]) -> dict[int, Measure
     }
 
 
-def comparison(key: str, frame: Frame, measured: Measurement) -> Picture:
+def comparison(key: str, frame: FrameVersions, measured: Measurement) -> Picture:
     """Show the versions of a frame side by side, with the first metric above them.
 
     Args:
@@ -313,8 +299,7 @@ def compared_indices(num_compared: int | None, num_frames: int) -> set[int]:
         num_compared: ``val.comparison_frames`` of the options.
         num_frames: Number of frames in the data set.
     """
-    num_compared = min(num_compared or 0, num_frames)
-    return {position * num_frames // num_compared for position in range(num_compared)}
+    return set(evenly_spaced(num_frames, num_compared or 0))
 
 
 def share(num_frames: int, rank: int, world_size: int) -> range:
@@ -322,7 +307,7 @@ def share(num_frames: int, rank: int, world_size: int) -> range:
     return range(rank, num_frames, world_size)
 
 
-def merge(parts: Sequence[Mapping[int, Any]]) -> dict[int, Any]:
+def join_shares(parts: Sequence[Mapping[int, Any]]) -> dict[int, Any]:
     """Put together what the processes have for their frames."""
     return {index: value for part in parts for index, value in part.items()}
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
+from macr_plugin.options.precision import Precision
+
 
 class Block(BaseModel):
     """A block whose keys are all known and whose values are what they look like in YAML."""
@@ -64,9 +66,7 @@ class PathOptions(Block):
 class AccelerationOptions(Block):
     """Block ``train.acceleration``: how a training step runs."""
 
-    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] | None = Field(
-        None, description="of the network; empty leaves PyTorch's own"
-    )
+    precision: Literal["auto", Precision] | None = Field(None, description="of the network; empty leaves PyTorch's own")
     channels_last: bool | Literal["auto"] | None = Field(False, description="memory layout of pictures and weights")
     compile: bool | Literal["auto"] | None = Field(False, description="compile network and losses")
     cuda_graph: bool | Literal["auto"] | None = Field(False, description="replay the whole step with one launch")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from macr_plugin.errors import nearest_name
 
 #: Keys and list indices from the top of the file down to a value.
 Place = tuple[str | int, ...]
@@ -63,9 +64,7 @@ def unknown(name: Any, known: Collection[str], kind: str) -> str:
         known: Names that are right.
         kind: What they are names of.
     """
-    nearest = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(sorted(known))}"
-    return f"unknown {kind} {name!r}: {hint}"
+    return f"unknown {kind} {name!r}: {nearest_name(str(name), known)}"
 
 
 def validate(model: type, block: Any, place: Place, kind: str = "key") -> Iterator[Problem]:

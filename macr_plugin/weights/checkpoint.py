@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from macr_plugin.errors import InputError
+from macr_plugin.filesystem.torch_file import read_torch_file
 from macr_plugin.weights.shipped import find_shipped, shipped_names
 
 #: Where the files of the usual projects keep the weights of a network, in order of preference.
@@ -124,11 +124,11 @@ def _first(names: Iterable[Any]) -> str:
 
 
 def _read_pickle(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    damaged = f"weights {path} are damaged or hold more than tensors: save them again"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    # What a damaged pickle raises depends on where it is damaged.
-    except Exception as error:
-        raise InputError(f"weights {path} are damaged or hold more than tensors: save them again") from error
+        content = read_torch_file(path, damaged)
+    except OSError as error:
+        raise InputError(damaged) from error
     if not isinstance(content, dict):
         raise InputError(f"weights {path} hold no state dict: give the file of a network, such as net_g_latest.pth")
     recorded = content.get(NETWORK_KEY)

@@ -8,14 +8,15 @@ from macr_plugin.archs.pyramid import image_pyramid
 from macr_plugin.data.synthesis.blur_model import Shot
 from macr_plugin.data.synthesis.demo import PHOTO_FOLDER
 from macr_plugin.data.synthesis.paths import draw_camera_path, generator_for
-from macr_plugin.data.synthesis.rendering import Window, render_pair
+from macr_plugin.data.synthesis.rendering import render_pair
 from macr_plugin.data.synthesis.source_photos import read_photo
+from macr_plugin.visualization import Box
 
 
 def motion_blurred_pair(size):
     """Blurred and sharp crop of a photograph, each (1, 3, size, size) RGB in [0, 1]; the same on every call."""
     path = draw_camera_path(generator_for(0, "overfitting"), extent=6)
-    window = Window(top=90, left=140, height=size, width=size)
+    window = Box(top=90, left=140, height=size, width=size)
     pictures = render_pair(read_photo(PHOTO_FOLDER / "chelsea.png")[..., ::-1], Shot(path), window)
     return [torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None] for picture in pictures]
 

@@ -11,7 +11,7 @@ from macr_plugin.benchmark.options import Entry, TrainingBase
 from macr_plugin.benchmark.training import (
     TrainingPlan,
     check_training,
-    merge,
+    merge_options,
     parse_seconds,
     train_entry,
     training_options,
@@ -46,12 +46,14 @@ def plan(iterations=4, budget=None, seeds=(0,), **train):
 
 def test_an_entry_changes_the_shared_options():
     base = {"a": 1, "block": {"type": "X", "x": 1, "y": 2}, "other": {"z": 3}}
-    assert merge(base, {"a": 2, "block": {"y": 5}}) == {
+    assert merge_options(base, {"a": 2, "block": {"y": 5}}) == {
         "a": 2,
         "block": {"type": "X", "x": 1, "y": 5},
         "other": {"z": 3},
     }
-    assert merge(base, {"block": {"type": "Y", "w": 1}})["block"] == {"type": "Y", "w": 1}, "another kind replaces it"
+    assert merge_options(base, {"block": {"type": "Y", "w": 1}})["block"] == {"type": "Y", "w": 1}, (
+        "another kind replaces it"
+    )
     assert base["block"] == {"type": "X", "x": 1, "y": 2}
 
 

@@ -17,7 +17,7 @@ from macr_plugin.benchmark.results import EntryResult, Quality, Results, read_js
 from macr_plugin.metrics import metric_table
 from macr_plugin.metrics.metric import Metric
 from macr_plugin.metrics.psnr_ssim import to_uint8
-from macr_plugin.models.validation import Frame, measure
+from macr_plugin.models.validation import FrameVersions, measure
 
 
 def mean_error(pictures, sharp, *, crop_border=0, test_y_channel=False):
@@ -64,7 +64,7 @@ def test_validation_measures_it_on_the_device(frames, monkeypatch):
     brighter, sharp = frames
     monkeypatch.setattr("macr_plugin.models.validation.calculate_metric", None)
     options = {"error": {"type": "calculate_mean_error", "crop_border": 2}}
-    figures = measure("a/1", Frame(blurred=brighter, restored=sharp, sharp=sharp), options)
+    figures = measure("a/1", FrameVersions(blurred=brighter, restored=sharp, sharp=sharp), options)
     assert figures["error"].tolist() == [0, 6]
 
 

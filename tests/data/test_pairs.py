@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from saved_pictures import save_picture
 
-from macr_plugin.data.pairs import ImagePair, check_sizes, pair_folders
+from macr_plugin.data.pairs import ImagePair, check_sizes, evenly_spaced, pair_folders
 from macr_plugin.errors import InputError
 
 PICTURE = np.full((6, 8, 3), 100, np.uint8)
@@ -40,3 +40,11 @@ def test_pair_of_two_sizes_names_both(tmp_path):
     pair = ImagePair("a", tmp_path / "blur/000001.png", tmp_path / "sharp/000001.png")
     with pytest.raises(InputError, match=r"blur/000001.png is 8x6 and .*sharp/000001.png is 9x7"):
         check_sizes(pair, PICTURE, np.zeros((7, 9, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("count", "number", "chosen"),
+    [(10, 5, [0, 2, 4, 6, 8]), (10, 3, [0, 3, 6]), (3, 8, [0, 1, 2]), (5, 0, []), (0, 2, [])],
+)
+def test_some_of_many_are_evenly_spaced(count, number, chosen):
+    assert evenly_spaced(count, number) == chosen

@@ -20,7 +20,7 @@ from macr_plugin.errors import InputError
 from macr_plugin.filesystem import atomic
 from macr_plugin.models import validation
 from macr_plugin.models.validation import (
-    Frame,
+    FrameVersions,
     Measurement,
     PictureWriter,
     Validator,
@@ -171,7 +171,7 @@ def test_the_protocol_of_the_options_is_used(make_validator):
 def test_a_frame_that_changes_its_size_is_refused():
     picture = torch.zeros(1, 3, 16, 20, dtype=torch.uint8)
     with pytest.raises(InputError, match="scene/1 is 20x16 blurred, 40x32 restored and 20x16 sharp"):
-        measure("scene/1", Frame(picture, picture.repeat(1, 1, 2, 2), picture), PSNR)
+        measure("scene/1", FrameVersions(picture, picture.repeat(1, 1, 2, 2), picture), PSNR)
 
 
 def test_compared_frames_are_evenly_spaced():
@@ -251,7 +251,7 @@ def test_pictures_are_on_the_disk_when_the_writer_ends(tmp_path):
 
 def test_the_writer_waits_for_a_slow_disk(tmp_path, monkeypatch):
     gate = threading.Event()
-    monkeypatch.setattr(validation, "write_picture", lambda *_: gate.wait(10))
+    monkeypatch.setattr(validation, "write_png", lambda *_: gate.wait(10))
     handed_over = []
 
     def hand_over():
@@ -296,7 +296,7 @@ def test_an_error_of_the_validation_itself_is_the_one_that_is_raised(tmp_path, m
     def fails(*_):
         raise InputError("the picture")
 
-    monkeypatch.setattr(validation, "write_picture", fails)
+    monkeypatch.setattr(validation, "write_png", fails)
     with pytest.raises(InputError, match="the frame"):
         write_all(tmp_path, 1, InputError("the frame"))
 

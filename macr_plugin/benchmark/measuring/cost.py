@@ -16,9 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from macr_plugin.archs.padding import pad_to_multiple
 from macr_plugin.benchmark.options import Cost
 from macr_plugin.benchmark.results import Complexity, Latency
+from macr_plugin.errors import first_line
 from macr_plugin.inference.optimize import optimize, treatments_for
-from macr_plugin.inference.restorer import DTYPES, Restorer, arithmetic, device_name
-from macr_plugin.models.acceleration import best_acceleration
+from macr_plugin.inference.restorer import Restorer, arithmetic, device_name
+from macr_plugin.models.acceleration import DTYPES, best_acceleration
 from macr_plugin.models.cuda_graphs import SideStream, capture
 from macr_plugin.models.memory_layout import lay_out
 
@@ -115,8 +116,7 @@ def _forget_network(device: torch.device) -> None:
 
 def one_sentence(error: Exception) -> str:
     """Describe an error in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
+    return f"{type(error).__name__}: {first_line(error) or 'no message'}"[:300]
 
 
 def _measure(

@@ -14,14 +14,13 @@ from tqdm import tqdm
 from macr_plugin.benchmark.measuring.intervals import scene_interval
 from macr_plugin.benchmark.options import Entry, Protocol, file_name
 from macr_plugin.benchmark.results import FrameQuality, Quality
-from macr_plugin.data.picture_files import encode_png
+from macr_plugin.data.picture_files import write_png
 from macr_plugin.errors import FREE_DISK_SPACE
-from macr_plugin.filesystem.atomic import atomic_write
-from macr_plugin.inference.restorer import DTYPES, Restorer, arithmetic
+from macr_plugin.inference.restorer import Restorer, arithmetic
 from macr_plugin.metrics import metric_table
 from macr_plugin.metrics.metric import Metric
 from macr_plugin.metrics.psnr_ssim import to_uint8
-from macr_plugin.models.acceleration import best_acceleration
+from macr_plugin.models.acceleration import DTYPES, best_acceleration
 from macr_plugin.models.memory_layout import lay_out
 from macr_plugin.models.validation import to_picture
 
@@ -84,7 +83,7 @@ def measure_frames(
         restored = restore(blurred).float().clamp(0, 1)
         frames.append(compare(key, restored, sharp, protocol))
         if pictures and key in pictures:
-            write_picture(restored, pictures[key])
+            write_restored(restored, pictures[key])
     return frames
 
 
@@ -149,7 +148,7 @@ def write_extra_pictures(network: nn.Module, picture: Tensor, folder: Path) -> N
     dtype = next((parameter.dtype for parameter in network.parameters()), picture.dtype)
     with torch.no_grad():
         for name, extra in show(picture.to(dtype)).items():
-            write_picture(extra, folder / f"{file_name(name)}.png")
+            write_restored(extra, folder / f"{file_name(name)}.png")
 
 
 def summarise(protocol: str, frames: list[FrameQuality]) -> Quality:
@@ -164,12 +163,11 @@ def summarise(protocol: str, frames: list[FrameQuality]) -> Quality:
     return Quality(protocol, figures, frames)
 
 
-def write_picture(picture: Tensor, path: Path) -> None:
+def write_restored(picture: Tensor, path: Path) -> None:
     """Write a picture as PNG, atomically.
 
     Args:
         picture: Shape (1, 3, H, W), RGB in [0, 1].
         path: Where; missing folders are made.
     """
-    with atomic_write(path, FREE_DISK_SPACE) as file:
-        file.write(encode_png(to_picture(to_uint8(picture))))
+    write_png(to_picture(to_uint8(picture)), path, FREE_DISK_SPACE)

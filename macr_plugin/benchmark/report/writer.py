@@ -68,7 +68,7 @@ class Side:
 
 
 @dataclasses.dataclass
-class Frame:
+class ShownFrame:
     """All pictures of one frame.
 
     Attributes:
@@ -134,7 +134,7 @@ def write_report(results: Results, out: Path) -> Path:
     return out / "report.html"
 
 
-def draw_figure(frame: Frame) -> Picture:
+def draw_figure(frame: ShownFrame) -> Picture:
     """Put a frame's pictures side by side as figures 4, 5 and 7 of the paper do, the detail marked and enlarged.
 
     Args:
@@ -152,11 +152,11 @@ def draw_figure(frame: Frame) -> Picture:
     return stack([side_by_side({caption: shown[caption] for caption in row}, max_side) for row in rows])
 
 
-def _read_frame(results: Results, compared: ComparedFrame, out: Path) -> Frame:
+def _read_frame(results: Results, compared: ComparedFrame, out: Path) -> ShownFrame:
     psnr = _psnr_by_label(results, compared.key)
     paths = [(BLURRED, compared.blurred), *compared.restored.items(), (SHARP, compared.sharp)]
     sides = [Side(label, read_picture(out / path), psnr.get(label)) for label, path in paths]
-    return Frame(compared.key, sides, detail_box(sides[0].picture, sides[-1].picture, DETAIL), compared.extra)
+    return ShownFrame(compared.key, sides, detail_box(sides[0].picture, sides[-1].picture, DETAIL), compared.extra)
 
 
 def _psnr_by_label(results: Results, key: str) -> Mapping[str, float]:
@@ -173,7 +173,7 @@ def _psnr_by_label(results: Results, key: str) -> Mapping[str, float]:
     }
 
 
-def _render_markdown(results: Results, tables: list[Table], frames: list[Frame], plots: list[Scatter]) -> str:
+def _render_markdown(results: Results, tables: list[Table], frames: list[ShownFrame], plots: list[Scatter]) -> str:
     said = answer(results)
     lines = [f"# {escape_markdown(results.title)}", f"{escape_markdown(results.dataset)}, {results.created}"]
     lines += ["## Which net should I use?", f"**{escape_markdown(said.headline)}**"]
@@ -193,7 +193,7 @@ def _render_markdown(results: Results, tables: list[Table], frames: list[Frame],
     return "\n\n".join(lines) + "\n"
 
 
-def _render_page(results: Results, tables: list[Table], frames: list[Frame], out: Path) -> str:
+def _render_page(results: Results, tables: list[Table], frames: list[ShownFrame], out: Path) -> str:
     # Beside the code rather than through the package's resources: one folder holds the template and its parts.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([Path(__file__).parent, Path(__file__).parents[2]]),
@@ -231,7 +231,7 @@ def _render_page(results: Results, tables: list[Table], frames: list[Frame], out
     )
 
 
-def _page_frames(frames: list[Frame]) -> list[dict[str, Any]]:
+def _page_frames(frames: list[ShownFrame]) -> list[dict[str, Any]]:
     """The frames as the page's script takes them, as many as :data:`MAX_PAGE_PICTURES` allows."""
     shown: list[dict[str, Any]] = []
     size = 0
@@ -263,5 +263,5 @@ def _data_uri(picture: Picture) -> str:
     return f"data:image/webp;base64,{base64.b64encode(encoded.tobytes()).decode()}"
 
 
-def _listed(frame: Frame) -> str:
+def _listed(frame: ShownFrame) -> str:
     return ", ".join(side.caption for side in frame.sides)

@@ -13,10 +13,10 @@ import torch
 from macr_plugin.data.datasets.bad_samples import read_or_replace
 from macr_plugin.data.datasets.dataset_options import option_name, require_option
 from macr_plugin.data.datasets.drawn_index import DrawnIndex
-from macr_plugin.data.pairs import ImagePair, pair_folders
+from macr_plugin.data.pairs import ImagePair, evenly_spaced, pair_folders
 from macr_plugin.data.preparation.gopro import find_pairs
 from macr_plugin.data.storage.lmdb_format import DATA_FILE, read_sizes
-from macr_plugin.data.storage.readers import ENCODINGS, CachedReader, FileReader, Frame, Reader, open_lmdb
+from macr_plugin.data.storage.readers import ENCODINGS, CachedReader, FileReader, PictureParts, Reader, open_lmdb
 from macr_plugin.errors import InputError
 
 
@@ -132,7 +132,7 @@ class DeblurPairDataset(torch.utils.data.Dataset[dict[str, Any]]):
             return random.Random(f"{self.opt.get('manual_seed', 0)} {index.epoch} {index.draw}")  # noqa: S311  crops, no secret
         return random
 
-    def _tensor(self, frame: Frame, crop: Crop) -> torch.Tensor:
+    def _tensor(self, frame: PictureParts, crop: Crop) -> torch.Tensor:
         tensor = torch.from_numpy(crop.take(frame).transpose(2, 0, 1).copy())
         return tensor if self.opt.get("uint8", False) else tensor / 255
 
@@ -183,7 +183,7 @@ class DeblurPairDataset(torch.utils.data.Dataset[dict[str, Any]]):
             raise InputError(
                 f"{option_name(self.opt, 'num_frames')} is {wanted}: use at least 1, or remove it to use all"
             )
-        return [keys[number * len(keys) // wanted] for number in range(wanted)]
+        return [keys[number] for number in evenly_spaced(len(keys), wanted)]
 
     def _folder(self, name: str) -> Path:
         return Path(require_option(self.opt, name)).expanduser()
@@ -216,7 +216,7 @@ class Crop(NamedTuple):
     vflip: bool = False
     transpose: bool = False
 
-    def take(self, frame: Frame) -> np.ndarray:
+    def take(self, frame: PictureParts) -> np.ndarray:
         """Take the part out of a picture.
 
         Args:

@@ -16,9 +16,10 @@ from macr_plugin.data.datasets.drawn_index import sample_generator
 from macr_plugin.data.datasets.photo_source import open_photos
 from macr_plugin.data.synthesis.blur_model import SETTINGS, SUBFRAMES_PER_PIXEL, blur_model
 from macr_plugin.data.synthesis.paths import subframe_count
-from macr_plugin.data.synthesis.rendering import Window, render_pair, sharp_picture
+from macr_plugin.data.synthesis.rendering import render_pair, sharp_picture
 from macr_plugin.data.synthesis.torch_rendering import for_device
 from macr_plugin.errors import InputError
+from macr_plugin.visualization import Box
 
 RENDER_ON = ("cpu", "device")
 OPTION_OF_SETTING = {
@@ -131,7 +132,7 @@ class SyntheticMotionBlurDataset(torch.utils.data.Dataset[dict[str, Any]]):
         # A batch needs camera paths of one length: that of the longest.
         count = subframe_count(self._model.extent[1], SUBFRAMES_PER_PIXEL) if self._on_device else None
         shot = self._model.draw_shot(generator, extent, (self._size, self._size), self._draw_other_photo, count)
-        window = Window(margin, margin, self._size, self._size)
+        window = Box(margin, margin, self._size, self._size)
         paths = {"lq_path": self._keys[index], "gt_path": self._keys[index]}
         if self._on_device:
             sharp = sharp_picture(photo, shot, window)

@@ -25,7 +25,7 @@ ENCODINGS: Mapping[str, Encoding] = {"lmdb": "png", "uncompressed_lmdb": "uncomp
 READING = {"readonly": True, "lock": False, "readahead": True}
 
 
-class Frame(Protocol):
+class PictureParts(Protocol):
     """A picture that parts can be taken from; an array is one."""
 
     @property
@@ -42,7 +42,7 @@ class Reader(Protocol):
     def name(self, key: str) -> str:
         """Name a picture for a message."""
 
-    def read(self, key: str) -> Frame:
+    def read(self, key: str) -> PictureParts:
         """Read a picture (height, width, 3), uint8 RGB, or get ready to read parts of it."""
 
 

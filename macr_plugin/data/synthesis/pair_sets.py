@@ -32,11 +32,12 @@ from macr_plugin.data.storage.lmdb_format import Encoding, Storage
 from macr_plugin.data.storage.lmdb_writer import write_image_lmdb
 from macr_plugin.data.synthesis.blur_model import BlurModel
 from macr_plugin.data.synthesis.paths import generator_for
-from macr_plugin.data.synthesis.rendering import Window, render_pair
+from macr_plugin.data.synthesis.rendering import render_pair
 from macr_plugin.data.synthesis.response import Averaging
 from macr_plugin.data.synthesis.source_photos import list_photos, read_photo
 from macr_plugin.errors import InputError
 from macr_plugin.filesystem.staging import staged
+from macr_plugin.visualization import Box
 
 MARKER = "synthesis.json"
 # Settings of an existing set are compared with the wanted ones; raise this when the same settings give other pictures.
@@ -297,7 +298,7 @@ def _render_job(job: _PhotoJob) -> int:
     return len(job.pairs)
 
 
-def _draw_window(generator: np.random.Generator, photo: np.ndarray, job: _PhotoJob) -> Window:
+def _draw_window(generator: np.random.Generator, photo: np.ndarray, job: _PhotoJob) -> Box:
     photo_height, photo_width = photo.shape[:2]
     size, model = job.settings.size, job.settings.model
     height, width = size or (photo_height, photo_width)
@@ -312,7 +313,7 @@ def _draw_window(generator: np.random.Generator, photo: np.ndarray, job: _PhotoJ
             f"remove it or choose a smaller extent{' or size' * bool(wanted)}"
         )
     top, left = margin + generator.integers(spare_rows + 1), margin + generator.integers(spare_columns + 1)
-    return Window(int(top), int(left), height, width)
+    return Box(int(top), int(left), height, width)
 
 
 def _photos_by_scene(sources: Iterable[Path]) -> dict[str, Path]:

@@ -9,7 +9,6 @@ cut-out of the photograph, up to what moves on its own in front of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,18 +17,10 @@ from macr_plugin.data.synthesis.blur_model import Shot
 from macr_plugin.data.synthesis.paths import CameraPath, border_margin
 from macr_plugin.data.synthesis.response import decode, encode
 from macr_plugin.errors import InputError
+from macr_plugin.visualization import Box
 
 
-class Window(NamedTuple):
-    """A part of a photograph, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-
-def render_pair(photo: np.ndarray, shot: Shot, window: Window) -> tuple[np.ndarray, np.ndarray]:
+def render_pair(photo: np.ndarray, shot: Shot, window: Box) -> tuple[np.ndarray, np.ndarray]:
     """Render the blurred and the sharp picture of a part of a photograph.
 
     Args:
@@ -55,7 +46,7 @@ def render_pair(photo: np.ndarray, shot: Shot, window: Window) -> tuple[np.ndarr
     return blur, sharp_picture(photo, shot, window)
 
 
-def sharp_picture(photo: np.ndarray, shot: Shot, window: Window) -> np.ndarray:
+def sharp_picture(photo: np.ndarray, shot: Shot, window: Box) -> np.ndarray:
     """Cut the sharp picture out of a photograph, and put in front of it what moves on its own.
 
     Args:
@@ -75,7 +66,7 @@ def sharp_picture(photo: np.ndarray, shot: Shot, window: Window) -> np.ndarray:
     return encode(light, shot.averaging)
 
 
-def _with_margin(photo: np.ndarray, path: CameraPath, window: Window) -> np.ndarray:
+def _with_margin(photo: np.ndarray, path: CameraPath, window: Box) -> np.ndarray:
     margin = _margin(path, window)
     top, left = window.top - margin, window.left - margin
     bottom, right = window.top + window.height + margin, window.left + window.width + margin
@@ -87,12 +78,12 @@ def _with_margin(photo: np.ndarray, path: CameraPath, window: Window) -> np.ndar
     return photo[top:bottom, left:right]
 
 
-def _margin(path: CameraPath, window: Window) -> int:
+def _margin(path: CameraPath, window: Box) -> int:
     zoom = 0.0 if path.zoom is None else float(np.abs(path.zoom).max())
     return border_margin(path.extent, window.height, window.width, zoom, path.turn is not None)
 
 
-def _looks(surroundings: np.ndarray, shot: Shot, window: Window) -> Iterator[np.ndarray]:
+def _looks(surroundings: np.ndarray, shot: Shot, window: Box) -> Iterator[np.ndarray]:
     """What the camera sees at each sub-frame, without what moves on its own."""
     centre = np.array((surroundings.shape[1] - 1, surroundings.shape[0] - 1)) / 2
     positions = zip(shot.path.homographies(), shot.path.translation, strict=True)
@@ -111,7 +102,7 @@ def _looks(surroundings: np.ndarray, shot: Shot, window: Window) -> Iterator[np.
         yield cv2.remap(surroundings, map_x, map_y, cv2.INTER_CUBIC)
 
 
-def _look(surroundings: np.ndarray, homography: np.ndarray, centre: np.ndarray, window: Window) -> np.ndarray:
+def _look(surroundings: np.ndarray, homography: np.ndarray, centre: np.ndarray, window: Box) -> np.ndarray:
     """A sub-frame in which everything is at one distance."""
     from_corner = np.array(((1, 0, -(window.width - 1) / 2), (0, 1, -(window.height - 1) / 2), (0, 0, 1)))
     to_corner = np.array(((1, 0, centre[0]), (0, 1, centre[1]), (0, 0, 1)))

@@ -5,9 +5,10 @@ import pytest
 from macr_plugin.data.synthesis.blur_model import BlurModel, Shot
 from macr_plugin.data.synthesis.objects import MovingObject
 from macr_plugin.data.synthesis.paths import CameraPath, border_margin, draw_camera_path, generator_for
-from macr_plugin.data.synthesis.rendering import Window, render_pair
+from macr_plugin.data.synthesis.rendering import render_pair
 from macr_plugin.data.synthesis.response import decode, encode
 from macr_plugin.errors import InputError
+from macr_plugin.visualization import Box
 
 
 def textured(height=90, width=120, seed=0):
@@ -25,7 +26,7 @@ def paths(extent, number=50):
 
 def middle_window(photo, extent):
     margin = border_margin(extent, *photo.shape[:2])
-    return Window(margin, margin, photo.shape[0] - 2 * margin, photo.shape[1] - 2 * margin)
+    return Box(margin, margin, photo.shape[0] - 2 * margin, photo.shape[1] - 2 * margin)
 
 
 def test_camera_at_rest_blurs_nothing():
@@ -37,7 +38,7 @@ def test_camera_at_rest_blurs_nothing():
 
 def test_sharp_picture_is_an_exact_cut_out():
     photo = textured()
-    _, sharp = render_pair(photo, Shot(paths(6)[0]), Window(20, 25, 40, 60))
+    _, sharp = render_pair(photo, Shot(paths(6)[0]), Box(20, 25, 40, 60))
     np.testing.assert_array_equal(sharp, photo[20:60, 25:85])
     assert not np.shares_memory(sharp, photo)
 
@@ -45,7 +46,7 @@ def test_sharp_picture_is_an_exact_cut_out():
 def test_average_is_taken_in_linear_light():
     photo = np.zeros((40, 64, 3), np.uint8)
     photo[:, 32] = 255
-    blur, _ = render_pair(photo, Shot(path_of((-4, 0), (0, 0), (4, 0))), Window(12, 12, 16, 40))
+    blur, _ = render_pair(photo, Shot(path_of((-4, 0), (0, 0), (4, 0))), Box(12, 12, 16, 40))
     third = encode(np.float32([1 / 3]), "linear")[0]
     expected = np.zeros((16, 40, 3), np.uint8)
     expected[:, (16, 20, 24)] = third
@@ -56,7 +57,7 @@ def test_average_is_taken_in_linear_light():
 def test_average_of_encoded_values():
     photo = np.zeros((40, 64, 3), np.uint8)
     photo[:, 32] = 255
-    blur, sharp = render_pair(photo, Shot(path_of((-4, 0), (0, 0), (4, 0)), "encoded"), Window(12, 12, 16, 40))
+    blur, sharp = render_pair(photo, Shot(path_of((-4, 0), (0, 0), (4, 0)), "encoded"), Box(12, 12, 16, 40))
     expected = np.zeros((16, 40, 3), np.uint8)
     expected[:, (16, 20, 24)] = 85
     np.testing.assert_array_equal(blur, expected)
@@ -66,7 +67,7 @@ def test_average_of_encoded_values():
 def test_camera_that_looks_right_moves_the_picture_left():
     photo = np.zeros((40, 60, 3), np.uint8)
     photo[18, 30] = 255
-    blur, _ = render_pair(photo, Shot(path_of((0, 0), (0, 0), (5, 3))), Window(10, 10, 20, 40))
+    blur, _ = render_pair(photo, Shot(path_of((0, 0), (0, 0), (5, 3))), Box(10, 10, 20, 40))
     assert {(row, column) for row, column in np.argwhere(blur[..., 0])} == {(8, 20), (5, 15)}
 
 
@@ -79,7 +80,7 @@ def test_blur_of_a_dot_is_centred_on_the_dot(extent):
     photo = (photo.astype(float) * 255 / photo.max()).astype(np.uint8)
     rows, columns = np.mgrid[:61, :61]
     for path in paths(extent, 12):
-        light = decode(render_pair(photo, Shot(path), Window(20, 20, 61, 61))[0], "linear")[..., 0]
+        light = decode(render_pair(photo, Shot(path), Box(20, 20, 61, 61))[0], "linear")[..., 0]
         assert (light * rows).sum() / light.sum() == pytest.approx(30, abs=0.1)
         assert (light * columns).sum() / light.sum() == pytest.approx(30, abs=0.1)
 
@@ -102,7 +103,7 @@ def test_margin_keeps_the_border_out_of_sight(extent):
 
 def test_window_too_close_to_the_edge():
     with pytest.raises(InputError, match="pixels around it in a photograph of 120x90"):
-        render_pair(textured(), Shot(paths(12)[0]), Window(2, 2, 80, 100))
+        render_pair(textured(), Shot(paths(12)[0]), Box(2, 2, 80, 100))
 
 
 def turning(turn, shift=(0.0, 0.0), zoom=0.0):
@@ -123,7 +124,7 @@ def smooth(height=200, width=240):
     return np.stack((rows, columns, np.full_like(rows, 128)), axis=-1).astype(np.uint8)
 
 
-WINDOW = Window(60, 70, 81, 101)
+WINDOW = Box(60, 70, 81, 101)
 ROWS, COLUMNS = np.mgrid[:81, :101]
 
 
@@ -172,7 +173,7 @@ def test_moving_object_is_sharp_in_the_sharp_picture_and_smeared_in_the_other():
     cut_out = np.full((6, 4, 4), 255, np.uint8)
     moving = MovingObject(cut_out, 7, 18, np.array([(-6.0, 0), (0, 0), (6, 0)]))
     blur, sharp = render_pair(
-        photo, Shot(path_of((0, 0), (0, 0), (0, 0)), "encoded", None, moving), Window(10, 10, 20, 40)
+        photo, Shot(path_of((0, 0), (0, 0), (0, 0)), "encoded", None, moving), Box(10, 10, 20, 40)
     )
     expected = np.zeros((20, 40, 3), np.uint8)
     expected[7:13, 18:22] = 255
@@ -189,7 +190,7 @@ def test_moving_object_covers_the_photograph_by_its_alpha():
     cut_out = np.dstack((np.full((20, 40, 3), 200, np.uint8), np.full((20, 40), 51, np.uint8)))
     for averaging in ("linear", "encoded", "gamma2.2", "highlights"):
         shot = Shot(path_of((0, 0), (0, 0), (0, 0)), averaging, None, MovingObject(cut_out, 0, 0, np.zeros((3, 2))))
-        blur, sharp = render_pair(photo, shot, Window(10, 10, 20, 40))
+        blur, sharp = render_pair(photo, shot, Box(10, 10, 20, 40))
         light = 0.8 * decode(np.uint8([100]), averaging) + 0.2 * decode(np.uint8([200]), averaging)
         np.testing.assert_array_equal(sharp, encode(light, averaging)[0])
         np.testing.assert_array_equal(blur, sharp)
@@ -199,7 +200,7 @@ def test_moving_object_covers_the_photograph_by_its_alpha():
 def test_moving_object_may_lie_outside(corner):
     photo, cut_out = textured(), np.full((6, 4, 4), 255, np.uint8)
     path = path_of((0, 0), (0, 0), (0, 0))
-    window = Window(20, 25, 40, 60)
+    window = Box(20, 25, 40, 60)
     with_object = Shot(path, moving=MovingObject(cut_out, *corner, np.array([(-1.0, 0), (0, 0), (1, 0)])))
     blur, sharp = render_pair(photo, with_object, window)
     plain_blur, plain_sharp = render_pair(photo, Shot(path), window)
@@ -218,14 +219,14 @@ def test_margin_of_a_model_keeps_the_border_out_of_sight():
     for number in range(12):
         generator = generator_for(0, str(number))
         shot = model.draw_shot(generator, model.draw_extent(generator), (200, 300), lambda _: photo)
-        blur, _ = render_pair(photo[: 200 + 2 * margin, : 300 + 2 * margin], shot, Window(margin, margin, 200, 300))
+        blur, _ = render_pair(photo[: 200 + 2 * margin, : 300 + 2 * margin], shot, Box(margin, margin, 200, 300))
         assert blur.min() == 255
 
 
 def test_bright_light_leaves_a_streak():
     photo = np.full((40, 64, 3), 20, np.uint8)
     photo[:, 32] = 255
-    window = Window(12, 12, 16, 40)
+    window = Box(12, 12, 16, 40)
     path = path_of((-4, 0), (0, 0), (4, 0))
     linear, bright = (render_pair(photo, Shot(path, name), window) for name in ("linear", "highlights"))
     np.testing.assert_array_equal(linear[1], bright[1])

@@ -9,8 +9,9 @@ from torch.utils.data import default_collate
 from macr_plugin.data.synthesis import torch_rendering
 from macr_plugin.data.synthesis.blur_model import BlurModel, Shot
 from macr_plugin.data.synthesis.paths import border_margin, draw_camera_path, generator_for
-from macr_plugin.data.synthesis.rendering import Window, render_pair
+from macr_plugin.data.synthesis.rendering import render_pair
 from macr_plugin.data.synthesis.torch_rendering import for_device, render_blur, with_rendered_blur
+from macr_plugin.visualization import Box
 
 HEIGHT, WIDTH = 48, 70
 CPU = torch.device("cpu")
@@ -45,7 +46,7 @@ def test_agrees_with_the_cpu_renderer(averaging):
     rendered = render_blur(data, HEIGHT, WIDTH, CPU)
     assert rendered.dtype == torch.uint8
     for photo, shot, blur in zip(photos, shots, rendered, strict=True):
-        expected, _ = render_pair(photo, shot, Window(margin, margin, HEIGHT, WIDTH))
+        expected, _ = render_pair(photo, shot, Box(margin, margin, HEIGHT, WIDTH))
         difference = (blur.int() - to_tensor(expected).int()).abs()
         assert difference.max() <= 1
         assert difference.float().mean() < 0.05
