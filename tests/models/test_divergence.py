@@ -5,7 +5,7 @@ import torch
 
 from macr_plugin.benchmark.measuring.operations import count_operations
 from macr_plugin.errors import InputError
-from macr_plugin.models.divergence import drop_nonfinite_gradients
+from macr_plugin.models.divergence import DivergenceWatch, drop_nonfinite_gradients
 
 
 def poison(batch, value=float("nan")):
@@ -36,6 +36,20 @@ def test_a_finite_training_leaves_nothing(build, batch, tmp_path):
     take_steps(model, batch, poisoned=())
     model.get_current_log()
     assert not list(tmp_path.glob("nonfinite*"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("part", ["l_g_pix", "l_d_fake", "out_d_real"])
+def test_one_part_of_the_loss_is_enough(tmp_path, part, value):
+    """The discriminator's loss alone, for one."""
+    watch = DivergenceWatch(torch.device("cpu"), tmp_path)
+    finite = {"l_g_pix": torch.tensor(1.0), "l_d_fake": torch.tensor(0.5), "out_d_real": torch.tensor(-2.0)}
+    pictures = {"lq": torch.zeros(1, 3, 4, 4)}
+    watch.observe(1, finite, pictures, ["a"], 1e-3)
+    watch.check(print)
+    watch.observe(2, {**finite, part: torch.tensor(value)}, pictures, ["b"], 1e-3)
+    with pytest.raises(InputError, match=r"step 2 \(learning rate 0.001, pictures b\)"):
+        watch.check(print)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
