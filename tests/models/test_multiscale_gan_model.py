@@ -246,3 +246,22 @@ def test_only_the_file_of_the_network_records_it(build, tmp_path):
     )
     assert network["network_g"] == {"type": "DeepDeblur", "num_feat": 4, "num_blocks": 1, "kernel_size": 3}
     assert list(discriminator) == ["params"]
+
+
+@pytest.mark.parametrize("reaction", ["stop", "skip"])
+def test_a_loss_of_the_discriminator_alone_that_is_not_finite(build, batch, monkeypatch, reaction):
+    model = build(on_nonfinite=reaction)
+    loss = build_loss({"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.1})
+
+    def poisoned(logits, is_sharp, is_disc):
+        return loss(logits, is_sharp, is_disc) * (float("nan") if is_disc else 1)
+
+    monkeypatch.setattr(model, "cri_gan", poisoned)
+    if reaction == "stop":
+        with pytest.raises(InputError, match="the loss is not finite at step 1 "):
+            step(model, batch, 1)
+        return
+    before = weights_of(model.net_g)
+    step(model, batch, 1)
+    assert all(value.isfinite().all() for value in model.net_d.state_dict().values())
+    assert not same_weights(before, weights_of(model.net_g)), "the network's own loss was finite"
