@@ -36,6 +36,7 @@ class DivergenceWatch:
         self._batch: dict[str, Tensor] = {}
         self._steps: dict[int, tuple[Sequence[str], float]] = {}
 
+    @torch.no_grad()
     def observe(
         self,
         iteration: int,
@@ -53,15 +54,15 @@ class DivergenceWatch:
             keys: Names of the pictures.
             rate: Learning rate.
         """
-        bad = ~torch.stack([loss.detach().mean() for loss in losses.values()]).isfinite().all()
+        bad = torch.stack(list(losses.values())).isfinite().all().logical_not_()
         is_first = bad & (self._first < 0)
         for name, pictures in batch.items():
             kept = self._batch.get(name)
             if kept is None or kept.shape != pictures.shape:
                 self._batch[name] = pictures.clone()
             else:
-                self._batch[name] = torch.where(is_first, pictures, kept)
-        self._first = torch.where(is_first, iteration, self._first)
+                torch.where(is_first, pictures, kept, out=kept)
+        self._first.masked_fill_(is_first, iteration)
         self._count += bad
         self._steps[iteration] = keys, rate
 
