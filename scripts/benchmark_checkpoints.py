@@ -128,14 +128,14 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     opt["train"]["total_iter"] = 10**9
     opt |= {"num_gpu": torch.cuda.device_count() and 1, "dist": False, "rank": 0, "world_size": 1, "is_train": True}
     sides = {}
-    for name, guarded, in_background in (
+    for name, is_guarded, in_background in (
         ("bare", False, False),
         ("bare again", False, False),
         ("guarded", True, True),
         ("guarded, saves on the training thread", True, False),
     ):
         torch.manual_seed(0)
-        sides[name] = Side(folder / name, json.loads(json.dumps(opt)), guarded, in_background)
+        sides[name] = Side(folder / name, json.loads(json.dumps(opt)), is_guarded, in_background)
     size = (arguments.batch, 3, arguments.crop, arguments.crop)
     batch = {name: torch.rand(size) for name in ("lq", "gt")}
     for side in sides.values():

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -63,7 +63,8 @@ def save_atomically(content: Any, path: Path, hurry: threading.Event | None = No
         InputError: If it cannot be written; what was at ``path`` is still there then.
     """
     with atomic_write(path, "free some disk space and resume with --auto_resume", durable=True) as file:
-        torch.save(content, PacedFile(file, hurry) if hurry else file)
+        # Of a file, torch needs these two methods.
+        torch.save(content, cast("BinaryIO", PacedFile(file, hurry)) if hurry else file)
 
 
 class CheckpointWriter:
