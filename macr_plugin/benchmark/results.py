@@ -304,7 +304,7 @@ def _from_plain(kind: Any, value: Any) -> Any:
     arguments = [argument for argument in get_args(kind) if argument is not type(None)]
     if isinstance(value, list):
         return [_from_plain(arguments[0], part) for part in value]
-    if get_origin(kind) is dict:
+    if get_origin(kind) is dict and dataclasses.is_dataclass(arguments[1]):
         return {name: _from_plain(arguments[1], part) for name, part in value.items()}
     record = next((argument for argument in arguments if dataclasses.is_dataclass(argument)), None)
     return value if record is None else _from_plain(record, value)
