@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from macr_plugin.errors import InputError
 from macr_plugin.models.checkpoints import REMEDY, save_atomically
@@ -103,3 +104,20 @@ def drop_nonfinite_gradients(weights: Iterable[Tensor]) -> None:
     """
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     change_at_once(gradients, lambda values: values.masked_fill_(~values.isfinite().all(), 0))
+
+
+@contextmanager
+def finite_statistics(network: nn.Module) -> Iterator[None]:
+    """Give buffers that a training step makes not finite, such as running means, back the values from before it.
+
+    Nothing waits for the device. A network without floating-point buffers, such as MACR, costs nothing.
+
+    Args:
+        network: The network that runs forwards and backwards inside: a backward pass needs the statistics of its own.
+    """
+    buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+    before = [buffer.clone() for buffer in buffers]
+    yield
+    with torch.no_grad():
+        for buffer, kept in zip(buffers, before, strict=True):
+            buffer.copy_(torch.where(buffer.isfinite().all(), buffer, kept))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from macr_plugin.errors import InputError
 from macr_plugin.metrics.structural_similarity import at_least_float32
-from macr_plugin.models.divergence import drop_nonfinite_gradients
+from macr_plugin.models.divergence import drop_nonfinite_gradients, finite_statistics
 from macr_plugin.models.multiscale_model import MultiScaleDeblurModel
 
 
@@ -75,13 +76,16 @@ class MultiScaleDeblurGANModel(MultiScaleDeblurModel):
         Args:
             current_iter: Number of the iteration, counted from 1.
         """
-        if current_iter % self.net_d_iters == 0 and current_iter > self.net_d_init_iters:
-            losses = self._update_network()
-        else:
-            losses = OrderedDict()
-            with torch.no_grad():
-                _, _, self.output = self.restore_and_compare(self.lq, self.gt)
-        losses.update(self._update_discriminator())
+        with contextlib.ExitStack() as stack:
+            for network in (self.net_g, self.net_d) if self.watch.skips else ():
+                stack.enter_context(finite_statistics(network))
+            if current_iter % self.net_d_iters == 0 and current_iter > self.net_d_init_iters:
+                losses = self._update_network()
+            else:
+                losses = OrderedDict()
+                with torch.no_grad():
+                    _, _, self.output = self.restore_and_compare(self.lq, self.gt)
+            losses.update(self._update_discriminator())
         self.losses = {name: loss.detach() for name, loss in losses.items()}
         self.watch_step(current_iter)
 

@@ -101,7 +101,7 @@ class MultiScaleDeblurModel(ValidatedModel):
             self.grad_clip_norm,
             self.device,
             processes=self.opt["world_size"] if self.opt["dist"] and self.acceleration.averages_gradients else 1,
-            skips_nonfinite=self.watch.skips,
+            skipping=self.net_g if self.watch.skips else None,
         )
 
     def check_network_output(self) -> None:

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from macr_plugin.errors import InputError, first_line
 from macr_plugin.models.acceleration import Acceleration, Losses
 from macr_plugin.models.cuda_graphs import SideStream, capture, notice_waiting
-from macr_plugin.models.divergence import drop_nonfinite_gradients
+from macr_plugin.models.divergence import drop_nonfinite_gradients, finite_statistics
 from macr_plugin.models.memory_layout import change_at_once
 
 _SWITCHES = ("capturable", "fused", "foreach", "differentiable")
@@ -133,7 +133,8 @@ class TrainingStep:
         device: Where the weights are.
         processes: Over how many processes the gradients are averaged here; 1 where there is one process, or where
             DistributedDataParallel does it.
-        skips_nonfinite: Whether gradients that are not finite count as 0.
+        skipping: The network, if a step that is not finite must leave its statistics alone and gradients that are not
+            finite count as 0; None takes them as they are.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class TrainingStep:
         grad_clip_norm: float | None,
         device: torch.device,
         processes: int = 1,
-        skips_nonfinite: bool = False,
+        skipping: nn.Module | None = None,
     ) -> None:
         self._acceleration = acceleration
         self._loss_function = loss_function
@@ -158,7 +159,8 @@ class TrainingStep:
         self._device = device
         self._processes = processes
         # A loss scaler leaves out such steps itself, and learns from them.
-        self._skips_nonfinite = skips_nonfinite and acceleration.precision != "fp16"
+        self._skips_gradients = skipping is not None and acceleration.precision != "fp16"
+        self._skipping = skipping
         self.scaler = torch.amp.GradScaler(device.type, enabled=acceleration.precision == "fp16")
         self._learning_rates = DeviceLearningRates(optimizer, device)
         self._side = SideStream(device) if acceleration.cuda_graph else None
@@ -220,8 +222,9 @@ class TrainingStep:
 
     def _backward(self, loss_function: LossFunction, blurred: Tensor, sharp: Tensor) -> StepOutput:
         self._optimizer.zero_grad()
-        total, losses, restored = loss_function(blurred, sharp)
-        self.scaler.scale(total).backward()
+        with finite_statistics(self._skipping) if self._skipping is not None else contextlib.nullcontext():
+            total, losses, restored = loss_function(blurred, sharp)
+            self.scaler.scale(total).backward()
         return StepOutput(restored.detach(), {name: loss.detach() for name, loss in losses.items()})
 
     def _average_gradients(self) -> None:
@@ -229,7 +232,7 @@ class TrainingStep:
             average(gradients_of(self._weights), self._processes)
 
     def _update(self) -> None:
-        if self._skips_nonfinite:
+        if self._skips_gradients:
             drop_nonfinite_gradients(self._weights)
         if self._grad_clip_norm is not None:
             self.scaler.unscale_(self._optimizer)

@@ -265,3 +265,16 @@ def test_a_loss_of_the_discriminator_alone_that_is_not_finite(build, batch, monk
     step(model, batch, 1)
     assert all(value.isfinite().all() for value in model.net_d.state_dict().values())
     assert not same_weights(before, weights_of(model.net_g)), "the network's own loss was finite"
+
+
+@pytest.mark.parametrize("picture", ["lq", "gt"])
+def test_a_skipped_step_leaves_batch_statistics_alone(build, batch, picture, tmp_path):
+    """The discriminator's batch norm sees the pictures themselves."""
+    model = build(on_nonfinite="skip")
+    assert any("running_mean" in name for name in model.net_d.state_dict())
+    step(model, {**batch, picture: torch.full_like(batch[picture], float("nan"))}, 1)
+    for network in (model.net_g, model.net_d):
+        assert all(value.isfinite().all() for value in network.state_dict().values())
+    before = model.net_d.state_dict()["layers.1.running_mean"].clone()
+    step(model, batch, 2)
+    assert not torch.equal(model.net_d.state_dict()["layers.1.running_mean"], before), "a good step counts"
