@@ -84,8 +84,7 @@ class Deblurrer:
         self.precision = self._acceleration.precision or "fp32"
         self.network = lay_out(load_network(weights).to(self.device), self._memory_format)
         # At multiples of the smallest size a tile's pyramid has its pixels where that of the whole picture has them.
-        minimum = minimum_size_of(self.network) or 1
-        self.size_multiple = minimum if minimum > 1 else find_size_multiple(self.network, self.device)
+        self.size_multiple = minimum_size_of(self.network) or find_size_multiple(self.network, self.device)
         self._restorer = Restorer(self._optimized_network(), self.size_multiple).eval()
         self._tile = tile
         self._largest_tile: int | None = None
