@@ -40,9 +40,9 @@ class PacedFile:
         self._worked = time.thread_time()
 
     def write(self, part: Any) -> int:
-        """Write a part, then rest nine times as long as this thread has worked for it."""
+        """Write a part, then rest as long as this thread has worked for it."""
         written = self._file.write(part)
-        self._hurry.wait(9 * (time.thread_time() - self._worked))
+        self._hurry.wait(time.thread_time() - self._worked)
         self._worked = time.thread_time()
         return written
 

@@ -213,10 +213,10 @@ def test_unreadable_files_are_named(tmp_path):
         read_benchmark(tmp_path / "nowhere.yml")
     broken = tmp_path / "broken.yml"
     broken.write_text("entries: [")
-    with pytest.raises(InputError, match=r"broken.yml is not plain YAML"):
+    with pytest.raises(InputError, match=r"broken.yml:1:\d+: is not plain YAML"):
         read_benchmark(broken)
     broken.write_text("entries: !!python/object/apply:os.getcwd []")
-    with pytest.raises(InputError, match=r"broken.yml is not plain YAML"):
+    with pytest.raises(InputError, match=r"broken.yml:1:\d+: is not plain YAML"):
         read_benchmark(broken)
 
 

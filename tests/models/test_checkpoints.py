@@ -146,7 +146,7 @@ def test_the_loss_scale_is_that_of_the_state(build, tmp_path):
 
 
 def test_a_paced_file_holds_the_same_and_rests_only_while_nobody_waits(tmp_path, monkeypatch):
-    """The clock of this thread is given, so that the rests are exact: nine times the work before each part."""
+    """The clock of this thread is given, so that the rests are exact: as long as the work before each part."""
     content = {str(number): torch.rand(30) for number in range(5)}
     rests, clock = [], iter(range(10**6))
     hurry = threading.Event()
@@ -156,7 +156,7 @@ def test_a_paced_file_holds_the_same_and_rests_only_while_nobody_waits(tmp_path,
     save_atomically(content, tmp_path / "at_full_speed")
     assert (tmp_path / "paced").read_bytes() == (tmp_path / "at_full_speed").read_bytes()
     assert len(rests) > 5
-    assert set(rests) == {9}
+    assert set(rests) == {1}
 
 
 def test_whoever_waits_for_a_checkpoint_ends_its_pacing(tmp_path, monkeypatch):
