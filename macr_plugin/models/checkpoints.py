@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import random
-import threading
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,46 +23,18 @@ BEST_KEY = "best"
 REMEDY = "lower train.optim_g.lr, clip with train.grad_clip_norm, or set train.on_nonfinite: skip"
 
 
-class PacedFile:
-    """A file for ``torch.save`` that leaves Python to the other threads nine tenths of the time.
-
-    Most of the work of saving small tensors is done under Python's lock: unpaced, it stops a training in its steps.
-
-    Args:
-        file: Gets what is written.
-        hurry: Set while somebody waits for the file; nothing is paced then.
-    """
-
-    def __init__(self, file: BinaryIO, hurry: threading.Event) -> None:
-        self._file, self._hurry = file, hurry
-        self._worked = time.thread_time()
-
-    def write(self, part: Any) -> int:
-        """Write a part, then rest as long as this thread has worked for it."""
-        written = self._file.write(part)
-        self._hurry.wait(time.thread_time() - self._worked)
-        self._worked = time.thread_time()
-        return written
-
-    def flush(self) -> None:
-        """As of any file."""
-        self._file.flush()
-
-
-def save_atomically(content: Any, path: Path, hurry: threading.Event | None = None) -> None:
+def save_atomically(content: Any, path: Path) -> None:
     """Write a checkpoint beside its place, see that it is on disk, then rename it.
 
     Args:
         content: What ``torch.save`` takes.
         path: Its final place.
-        hurry: Writes as a :class:`PacedFile` does until it is set; by default at full speed.
 
     Raises:
         InputError: If it cannot be written; what was at ``path`` is still there then.
     """
     with atomic_write(path, "free some disk space and resume with --auto_resume", durable=True) as file:
-        # Of a file, torch needs these two methods.
-        torch.save(content, cast("BinaryIO", PacedFile(file, hurry)) if hurry else file)
+        torch.save(content, file)
 
 
 class CheckpointWriter:
@@ -80,7 +50,6 @@ class CheckpointWriter:
         self._in_background = in_background
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._last: Future[None] | None = None
-        self._hurry = threading.Event()
         self._error: BaseException | None = None
 
     def save(self, content: Any, path: Path) -> None:
@@ -91,11 +60,10 @@ class CheckpointWriter:
             path: Its final place.
         """
         copied = on_host(content)
-        self.do(lambda: save_atomically(copied, path, self._hurry))
+        self.do(lambda: save_atomically(copied, path))
 
     def do(self, job: Callable[[], None]) -> None:
         """Do something after all that was given before."""
-        self._hurry.clear()
         self._last = self._thread.submit(self._run, job)
         if not self._in_background:
             self.finish()
@@ -123,7 +91,6 @@ class CheckpointWriter:
         Raises:
             InputError: If a file could not be written.
         """
-        self._hurry.set()
         if self._last is not None:
             self._last.result()
         self.check()

@@ -9,13 +9,7 @@ import pytest
 import torch
 
 from macr_plugin.errors import InputError
-from macr_plugin.models.checkpoints import (
-    CheckpointWriter,
-    random_states,
-    remove_older,
-    restore_random_states,
-    save_atomically,
-)
+from macr_plugin.models.checkpoints import CheckpointWriter, random_states, remove_older, restore_random_states
 
 
 def draws():
@@ -143,36 +137,3 @@ def test_the_loss_scale_is_that_of_the_state(build, tmp_path):
     resumed.training_step.scaler = torch.amp.GradScaler("cpu")
     resumed.resume_training(torch.load(tmp_path / "training_states" / "3.state", weights_only=True))
     assert resumed.training_step.scaler.get_scale() == 64.0
-
-
-def test_a_paced_file_holds_the_same_and_rests_only_while_nobody_waits(tmp_path, monkeypatch):
-    """The clock of this thread is given, so that the rests are exact: as long as the work before each part."""
-    content = {str(number): torch.rand(30) for number in range(5)}
-    rests, clock = [], iter(range(10**6))
-    hurry = threading.Event()
-    monkeypatch.setattr(hurry, "wait", rests.append)
-    monkeypatch.setattr("macr_plugin.models.checkpoints.time.thread_time", lambda: next(clock))
-    save_atomically(content, tmp_path / "paced", hurry)
-    save_atomically(content, tmp_path / "at_full_speed")
-    assert (tmp_path / "paced").read_bytes() == (tmp_path / "at_full_speed").read_bytes()
-    assert len(rests) > 5
-    assert set(rests) == {1}
-
-
-def test_whoever_waits_for_a_checkpoint_ends_its_pacing(tmp_path, monkeypatch):
-    """Every rest would last for ever."""
-    waited = []
-
-    class Resting(threading.Event):
-        def wait(self, timeout=None):
-            waited.append(timeout)
-            return super().wait()
-
-    writer = CheckpointWriter(in_background=True)
-    monkeypatch.setattr(writer, "_hurry", Resting())
-    writer.save({"weight": torch.rand(3)}, tmp_path / "1")
-    while not waited:
-        pass
-    assert not (tmp_path / "1").exists()
-    writer.finish()
-    assert torch.load(tmp_path / "1", weights_only=True)["weight"].shape == (3,)
