@@ -10,12 +10,9 @@ from typing import Any
 from macr_plugin.errors import InputError
 from macr_plugin.options.datasets import DATASETS
 from macr_plugin.options.problems import Place, Problem
+from macr_plugin.weights.shipped import shipped_names
 
 Options = dict[str, Any]
-
-
-#: Ends of files with weights; another value of ``pretrain_network_g`` may be the name of shipped ones.
-WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 def missing_weights(opt: Options, may_resume: bool) -> Iterator[Problem]:
@@ -27,12 +24,18 @@ def missing_weights(opt: Options, may_resume: bool) -> Iterator[Problem]:
     """
     path = opt.get("path") or {}
     resume = path.get("resume_state")
-    if isinstance(resume, str) and not Path(resume).is_file():
+    if isinstance(resume, str) and not _is_file(resume):
         yield Problem(("path", "resume_state"), f"{resume} is no file: give a .state file that exists, or none")
     for key, value in path.items():
         is_read = str(key).startswith("pretrain_network") and isinstance(value, str) and not (resume or may_resume)
-        if is_read and Path(value).suffix in WEIGHTS_SUFFIXES and not Path(value).is_file():
-            yield Problem(("path", key), f"{value} is no file: give a {', '.join(WEIGHTS_SUFFIXES)} file that exists")
+        if is_read and value not in shipped_names() and not _is_file(value):
+            names = " or ".join(["a .pth, .pt or .safetensors file that exists", *shipped_names()])
+            yield Problem(("path", key), f"{value} is no file: give {names}")
+
+
+def _is_file(name: str) -> bool:
+    """Whether BasicSR, which expands ``~``, finds a file."""
+    return Path(name).expanduser().is_file()
 
 
 def unusable_sets(opt: Options) -> Iterator[Problem]:

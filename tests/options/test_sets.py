@@ -93,7 +93,7 @@ def test_keys_that_lead_out_of_every_folder_are_refused(check, key):
 
 
 @pytest.mark.parametrize("key", ["pretrain_network_g", "resume_state"])
-@pytest.mark.parametrize("name", ["absent.pth", "absent/10.state.pth", "."])
+@pytest.mark.parametrize("name", ["absent.pth", "absent/10.state.pth", "absent", "~/absent.pth", "."])
 def test_weights_and_states_that_are_not_there_are_named_with_the_data(check, key, name):
     if key == "pretrain_network_g":
         name = "folder.pth" if name == "." else name
@@ -110,3 +110,11 @@ def test_weights_that_a_state_or_the_package_brings_need_no_file(check):
     check(path={"pretrain_network_g": "absent.pth", "resume_state": "10.state"})
     check(path={"pretrain_network_g": "absent.pth"}, may_resume=True)
     check(path={"pretrain_network_g": "macr-small"})
+
+
+def test_the_home_folder_is_found_as_basicsr_finds_it(check, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("weights.pth", "10.state"):
+        Path(name).touch()
+    check(path={"pretrain_network_g": "~/weights.pth"})
+    check(path={"resume_state": "~/10.state"})
