@@ -207,7 +207,7 @@ def test_install_and_uninstall(tmp_path, kind):
     assert (packages / "macr_plugin.pth").is_file()
     if kind == "wheel":
         page = {"report.html", "report.css", "report.js"}
-        assert page <= {path.name for path in (packages / "macr_plugin" / "benchmark").iterdir()}
+        assert page <= {path.name for path in (packages / "macr_plugin" / "benchmark" / "report").iterdir()}
     probe = "import sys; print('macr_plugin.autoload' in sys.modules)"
     assert subprocess.run([python, "-c", probe], capture_output=True, text=True, check=True).stdout == "True\n"
     subprocess.run([*pip, "uninstall", "--yes", "macr-plugin"], check=True, capture_output=True)
