@@ -1,6 +1,13 @@
 """Picture files and pairs of them, as tests of all rooms need them on disk."""
 
 import cv2
+import numpy as np
+
+
+def textured(height=90, width=120, seed=0):
+    """A picture that blur changes everywhere: smoothed noise, (height, width, 3), uint8."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 1)
 
 
 def save_picture(path, picture):

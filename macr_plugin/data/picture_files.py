@@ -15,6 +15,8 @@ from macr_plugin.filesystem.atomic import atomic_write
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND"
+#: As BasicSR's LMDB writer: zlib's own 6 takes the time of 3.5 for files that are a seventh smaller.
+PNG_COMPRESSION = 1
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -123,9 +125,6 @@ def describe_size(picture: np.ndarray) -> str:
     """
     height, width = picture.shape[:2]
     return f"{width}x{height}"
-
-
-PNG_COMPRESSION = 1
 
 
 def encode_png(picture: np.ndarray) -> bytes:

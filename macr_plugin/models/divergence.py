@@ -107,15 +107,15 @@ def drop_nonfinite_gradients(weights: Iterable[Tensor]) -> None:
 
 
 @contextmanager
-def finite_statistics(network: nn.Module) -> Iterator[None]:
+def finite_statistics(*networks: nn.Module) -> Iterator[None]:
     """Give buffers that a training step makes not finite, such as running means, back the values from before it.
 
     Nothing waits for the device. A network without floating-point buffers, such as MACR, costs nothing.
 
     Args:
-        network: The network that runs forwards and backwards inside: a backward pass needs the statistics of its own.
+        networks: Those that run forwards and backwards inside: a backward pass needs the statistics of its own.
     """
-    buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+    buffers = [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
     before = [buffer.clone() for buffer in buffers]
     yield
     with torch.no_grad():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import OrderedDict
 
 import torch
@@ -76,9 +75,7 @@ class MultiScaleDeblurGANModel(MultiScaleDeblurModel):
         Args:
             current_iter: Number of the iteration, counted from 1.
         """
-        with contextlib.ExitStack() as stack:
-            for network in (self.net_g, self.net_d) if self.watch.skips else ():
-                stack.enter_context(finite_statistics(network))
+        with finite_statistics(*((self.net_g, self.net_d) if self.watch.skips else ())):
             if current_iter % self.net_d_iters == 0 and current_iter > self.net_d_init_iters:
                 losses = self._update_network()
             else:

@@ -160,7 +160,7 @@ class TrainingStep:
         self._processes = processes
         # A loss scaler leaves out such steps itself, and learns from them.
         self._skips_gradients = skipping is not None and acceleration.precision != "fp16"
-        self._skipping = skipping
+        self._skipping = () if skipping is None else (skipping,)
         self.scaler = torch.amp.GradScaler(device.type, enabled=acceleration.precision == "fp16")
         self._learning_rates = DeviceLearningRates(optimizer, device)
         self._side = SideStream(device) if acceleration.cuda_graph else None
@@ -222,7 +222,7 @@ class TrainingStep:
 
     def _backward(self, loss_function: LossFunction, blurred: Tensor, sharp: Tensor) -> StepOutput:
         self._optimizer.zero_grad()
-        with finite_statistics(self._skipping) if self._skipping is not None else contextlib.nullcontext():
+        with finite_statistics(*self._skipping):
             total, losses, restored = loss_function(blurred, sharp)
             self.scaler.scale(total).backward()
         return StepOutput(restored.detach(), {name: loss.detach() for name, loss in losses.items()})

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from saved_pictures import textured
 from scipy.ndimage import correlate
 
 from macr_plugin.archs.motion_field import CLASSES
@@ -13,16 +14,11 @@ from macr_plugin.data.synthesis.response import decode, encode
 from macr_plugin.errors import InputError
 
 
-def textured(height=70, width=90, seed=0):
-    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return cv2.GaussianBlur(noise, (0, 0), 1)
-
-
 @pytest.fixture
 def dataset(tmp_path):
     (tmp_path / "photos").mkdir()
     for number in range(3):
-        cv2.imwrite(str(tmp_path / "photos" / f"{number}.png"), textured(seed=number))
+        cv2.imwrite(str(tmp_path / "photos" / f"{number}.png"), textured(70, 90, seed=number))
 
     def build(**changes):
         opt = {"phase": "train", "dataroot_gt": str(tmp_path / "photos"), "manual_seed": 3, "noise": [0, 0]}
@@ -50,7 +46,7 @@ def test_a_patch_is_a_part_of_the_photo_blurred_by_the_kernel_it_names(dataset, 
     sample = dataset(phase="val", uint8=True, averaging=averaging)[1]
     kernel = CLASSES.kernels()[sample["label"]].numpy()
     # BGR to RGB.
-    light = decode(textured(seed=1)[..., ::-1], averaging).astype(float)
+    light = decode(textured(70, 90, seed=1)[..., ::-1], averaging).astype(float)
     blurred = np.stack([correlate(light[..., channel], kernel) for channel in range(3)], axis=-1)
     whole = encode(blurred, averaging)[12:-12, 12:-12].astype(int)
     patch = sample["lq"].permute(1, 2, 0).numpy().astype(int)
@@ -84,7 +80,7 @@ def test_noise_has_the_strength_that_is_asked_for(dataset, tmp_path):
 
 
 def test_lmdb_and_folder_give_the_same(dataset, tmp_path):
-    items = [(str(number), encode_png(textured(seed=number))) for number in range(3)]
+    items = [(str(number), encode_png(textured(70, 90, seed=number))) for number in range(3)]
     write_image_lmdb(tmp_path / "photos.lmdb", items)
     from_lmdb = dataset(phase="val", dataroot_gt=str(tmp_path / "photos.lmdb"), io_backend={"type": "lmdb"}, cache=True)
     for index in range(3):

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from saved_pictures import textured
 from torch.utils.data import DataLoader
 
 from macr_plugin.data.datasets.drawn_index import DrawnIndex
@@ -19,11 +20,6 @@ from macr_plugin.errors import InputError
 
 SIZE = 32
 PHOTOS = ("a/north.png", "a/south.jpg", "east.webp", "west.png")
-
-
-def textured(height=90, width=120, seed=0):
-    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return cv2.GaussianBlur(noise, (0, 0), 1)
 
 
 @pytest.fixture
@@ -191,19 +187,24 @@ def test_lmdb_of_sharp_pictures(dataset, photos, tmp_path, backend, storage):
         assert from_lmdb[drawn]["lq_path"] == f"scene/{index}"
 
 
+def assert_rendered_as_on_the_cpu(batch, pairs):
+    """The draws of a batch, rendered on the device, are the pairs that the workers render, up to rounding."""
+    rendered = with_rendered_blur(batch, torch.device("cpu"))
+    for index, blur, sharp in zip(draws(0), rendered["lq"], rendered["gt"], strict=True):
+        expected = pairs[index]
+        assert torch.equal(sharp, expected["gt"])
+        difference = (blur.int() - expected["lq"].int()).abs()
+        assert difference.max() <= 1
+        assert difference.float().mean() < 0.05
+
+
 def test_rendering_on_the_device_gives_the_same_kind_of_pairs(dataset):
     # Paths of one extent have one number of sub-frames wherever they are rendered, and so are the same.
     options = {"blur_extent": [5, 5], "uint8": True}
     loader = DataLoader(dataset(render_on="device", **options), batch_size=8, sampler=draws(0))
     batch = next(iter(loader))
     assert "lq" not in batch
-    rendered = with_rendered_blur(batch, torch.device("cpu"))
-    for index, blur, sharp in zip(draws(0), rendered["lq"], rendered["gt"], strict=True):
-        expected = dataset(**options)[index]
-        assert torch.equal(sharp, expected["gt"])
-        difference = (blur.int() - expected["lq"].int()).abs()
-        assert difference.max() <= 1
-        assert difference.float().mean() < 0.05
+    assert_rendered_as_on_the_cpu(batch, dataset(**options))
 
 
 def test_realistic_blur_on_the_device_is_that_of_the_cpu(dataset):
@@ -214,13 +215,7 @@ def test_realistic_blur_on_the_device_is_that_of_the_cpu(dataset):
     assert len(set(batch["averaging"])) > 2
     assert batch["inverse_depth"].std(dim=(1, 2)).max() > 0.1
     assert 0 < (batch["object"][:, 3].amax(dim=(1, 2)) > 0).sum() < 8
-    rendered = with_rendered_blur(batch, torch.device("cpu"))
-    for index, blur, sharp in zip(draws(0), rendered["lq"], rendered["gt"], strict=True):
-        expected = dataset(**options)[index]
-        assert torch.equal(sharp, expected["gt"])
-        difference = (blur.int() - expected["lq"].int()).abs()
-        assert difference.max() <= 1
-        assert difference.float().mean() < 0.05
+    assert_rendered_as_on_the_cpu(batch, dataset(**options))
 
 
 def test_noise_on_the_device_is_as_strong_as_on_the_cpu(dataset):

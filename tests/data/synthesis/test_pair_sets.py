@@ -3,6 +3,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+from saved_pictures import textured
 
 from macr_plugin.data.pairs import read_pair
 from macr_plugin.data.preparation.gopro import find_pairs
@@ -13,11 +14,6 @@ from macr_plugin.data.synthesis.blur_model import BlurModel, blur_model
 from macr_plugin.data.synthesis.pair_sets import synthesize_from_photos
 from macr_plugin.data.synthesis.paths import border_margin
 from macr_plugin.errors import InputError
-
-
-def textured(height=90, width=120, seed=0):
-    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return cv2.GaussianBlur(noise, (0, 0), 1)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+from saved_pictures import textured
 
 from macr_plugin.data.synthesis.blur_model import BlurModel, Shot
 from macr_plugin.data.synthesis.objects import MovingObject
@@ -9,11 +10,6 @@ from macr_plugin.data.synthesis.rendering import render_pair
 from macr_plugin.data.synthesis.response import decode, encode
 from macr_plugin.errors import InputError
 from macr_plugin.visualization import Box
-
-
-def textured(height=90, width=120, seed=0):
-    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return cv2.GaussianBlur(noise, (0, 0), 1)
 
 
 def path_of(*positions):

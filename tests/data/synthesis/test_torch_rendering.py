@@ -1,9 +1,8 @@
 """The renderer in torch against the one in NumPy and OpenCV."""
 
-import cv2
-import numpy as np
 import pytest
 import torch
+from saved_pictures import textured
 from torch.utils.data import default_collate
 
 from macr_plugin.data.synthesis import torch_rendering
@@ -15,11 +14,6 @@ from macr_plugin.visualization import Box
 
 HEIGHT, WIDTH = 48, 70
 CPU = torch.device("cpu")
-
-
-def textured(height, width, seed=0):
-    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return cv2.GaussianBlur(noise, (0, 0), 1)
 
 
 def to_tensor(picture):
