@@ -60,7 +60,7 @@ __all__ = ["alias_functional_tensor", "is_training_program", "mend_training_prog
 
 def mend_training_program(
     read_options: Callable[[Path], Options],
-    check_options: Callable[[Options, Path, Sequence[str], bool], None],
+    check_options: Callable[[Options, Path, Sequence[str], bool, bool], None],
     draw: Callable[[int, int, int], int],
     environments: Environments,
     load_pretrained: LoadPretrained,
@@ -71,8 +71,8 @@ def mend_training_program(
 
     Args:
         read_options: Reads an option file; raises :class:`~macr_plugin.errors.InputError` where that is not possible.
-        check_options: Called with the options as written and forced, the option file, the forced keys, and whether a
-            state may be found by ``--auto_resume``, before anything is parsed or built; raises
+        check_options: Called with the options as written and forced, the option file, the forced keys, whether a
+            training reads them, and whether a state may be found by ``--auto_resume``, before anything is built; raises
             :class:`~macr_plugin.errors.InputError` on what is wrong in them.
         draw: Makes a sample's number from that number, the epoch and the draw.
         environments: The LMDB environments that this process shares.

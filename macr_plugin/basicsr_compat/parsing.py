@@ -27,7 +27,7 @@ from macr_plugin.filesystem.lock import FileLock
 
 def mend_options(
     read_options: Callable[[Path], Options],
-    check_options: Callable[[Options, Path, Sequence[str], bool], None],
+    check_options: Callable[[Options, Path, Sequence[str], bool, bool], None],
     reporting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Put right what ``parse_options`` decides wrongly, before the pipeline sees it.
@@ -46,8 +46,8 @@ def mend_options(
 
     Args:
         read_options: Reads the option file as it is written.
-        check_options: Called with the options as written and forced, the option file, the forced keys, and whether a
-            state may be found by ``--auto_resume``.
+        check_options: Called with the options as written and forced, the option file, the forced keys, whether a
+            training reads them, and whether a state may be found by ``--auto_resume``.
         reporting: Makes what all of this runs in, which decides how the program ends on an
             :class:`~macr_plugin.errors.InputError`.
     """
@@ -69,7 +69,7 @@ def mend_options(
         check_forced_entries(forced, written)
         changed = with_forced_entries(written, forced)
         forced_keys = [entry.split("=")[0].strip().replace(":", ".") for entry in forced]
-        check_options(changed, option_path, forced_keys, "--auto_resume" in sys.argv)
+        check_options(changed, option_path, forced_keys, is_train, "--auto_resume" in sys.argv)
         opt, args = parse_options(output_root(root_path), is_train)
         if not opt["dist"] and is_auto_num_gpu(written, args.force_yml):
             opt["num_gpu"] = min(opt["num_gpu"], 1)

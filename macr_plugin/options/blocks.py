@@ -142,10 +142,39 @@ class DistributedOptions(Block):
     port: Annotated[int, Field(ge=1, le=65535)] = Field(29500, description="port of the first process")
 
 
-class StockRun(BaseModel):
-    """What holds for an option file of any model class; others read keys of their own."""
+class OpenBlock(BaseModel):
+    """A block in which others read keys of their own."""
 
     model_config = ConfigDict(extra="allow", strict=True)
+
+
+class StockTrainOptions(OpenBlock):
+    """Block ``train`` of any model class."""
+
+    total_iter: Count | None = Field(None, description="training steps")
+    warmup_iter: Annotated[int, Field(ge=-1), BeforeValidator(_whole)] | None = Field(
+        None, description="steps of rising learning rate; -1 for none"
+    )
+    ema_decay: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="decay of the averaged weights")
+
+
+class StockValOptions(OpenBlock):
+    """Block ``val`` of any model class."""
+
+    val_freq: Count | None = Field(None, description="steps between validations")
+    save_img: bool | None = Field(None, description="save every restored frame")
+
+
+class StockLoggerOptions(OpenBlock):
+    """Block ``logger`` of any model class."""
+
+    print_freq: Count | None = Field(None, description="steps between log lines")
+    save_checkpoint_freq: Count | None = Field(None, description="steps between checkpoints")
+    use_tb_logger: bool | None = Field(None, description="curves for TensorBoard")
+
+
+class StockRun(OpenBlock):
+    """What holds for an option file of any model class."""
 
     name: FolderName = Field("run", description="folder below experiments/ or results/")
     model_type: str = Field(description="class that trains and tests")
@@ -153,8 +182,10 @@ class StockRun(BaseModel):
     manual_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(None, description="seed; empty draws one")
     datasets: dict[str, dict[str, Any]] = Field(description="train, val, val_2, test_1 ...")
     path: dict[str, Any] = Field({}, description="weights and states to start from")
-    train: dict[str, Any] | None = Field(None, description="how the network is trained")
-    val: dict[str, Any] | None = Field(None, description="how it is measured")
+    train: StockTrainOptions | None = Field(None, description="how the network is trained")
+    val: StockValOptions | None = Field(None, description="how it is measured")
+    logger: StockLoggerOptions | None = Field(None, description="what is logged and saved, and how often")
+    scale: Annotated[int, Field(ge=1)] | None = Field(None, description="how many times larger the result is")
 
 
 class Run(Block):

@@ -10,7 +10,7 @@ from typing import Any
 
 from macr_plugin.errors import InputErrors
 from macr_plugin.options.blocks import RUNS, PathOptions, StockRun
-from macr_plugin.options.datasets import DATASETS
+from macr_plugin.options.datasets import DATASETS, LoaderOptions, StockDatasetOptions
 from macr_plugin.options.optimization import optimizers, schedulers
 from macr_plugin.options.positions import Positions
 from macr_plugin.options.problems import (
@@ -21,32 +21,38 @@ from macr_plugin.options.problems import (
     unknown,
     validate,
 )
+from macr_plugin.options.required import is_of_basicsr, missing_keys
 from macr_plugin.options.rules import broken_rules
 from macr_plugin.options.sets import missing_weights, unusable_sets
 from macr_plugin.options.signatures import check_call, names
 
 Options = dict[str, Any]
 
-#: Keys that BasicSR reads from every file, and that have defaults where the plugin makes the options itself.
-REQUIRED_KEYS = ("name", "num_gpu", "path")
+#: Networks that the plugin's model classes build.
+NETWORKS = ("network_g", "network_d")
 
 #: Keys below ``path`` with these words name files and are left alone by BasicSR; of every other it makes a folder.
 PATH_WORDS = ("pretrain_network", "strict_load", "param_key", "resume")
 
 
-def check_option_file(opt: Options, path: Path, forced: Sequence[str] = (), may_resume: bool = False) -> None:
+def check_option_file(
+    opt: Options, path: Path, forced: Sequence[str] = (), is_train: bool = False, may_resume: bool = False
+) -> None:
     """Check the option file of a training or test, and that the pictures and weights that it names are there.
 
     Args:
         opt: What the file says, changed by ``forced``.
         path: The file.
         forced: Dotted keys that the command line changed.
+        is_train: Whether a training reads the file, which then needs a block ``train``.
         may_resume: Whether a state that is not in the file may take the place of ``pretrain_network_g``.
 
     Raises:
         InputErrors: Every mistake, each with its file, line and column.
     """
-    problems = [*_missing_keys(opt), *find_problems(opt)]
+    problems = list(find_problems(opt))
+    named = {problem.place for problem in problems}
+    problems += [problem for problem in missing_keys(opt, is_train) if problem.place not in named]
     check_positions(path, problems or [*missing_weights(opt, may_resume), *unusable_sets(opt)], forced)
 
 
@@ -113,12 +119,6 @@ def problems_of_network(network: Options, place: Place) -> Iterator[Problem]:
     yield from _call(network, place, ARCH_REGISTRY, "network", True)
 
 
-def _missing_keys(opt: Options) -> Iterator[Problem]:
-    for key in REQUIRED_KEYS:
-        if key not in opt:
-            yield Problem((key,), "is missing: add it, options/macr_gopro.yml says what it means")
-
-
 def _problems_of_blocks(opt: Options) -> Iterator[Problem]:
     from basicsr.utils.registry import MODEL_REGISTRY
 
@@ -146,8 +146,12 @@ def _problems_of_blocks(opt: Options) -> Iterator[Problem]:
 def _near_paths(path: Any) -> Iterator[Problem]:
     for key in path if isinstance(path, dict) else ():
         near = difflib.get_close_matches(str(key), PathOptions.model_fields, n=1, cutoff=0.8)
-        if near and not any(word in str(key) for word in PATH_WORDS):
+        if any(word in str(key) for word in PATH_WORDS):
+            continue
+        if near:
             yield Problem(("path", key), unknown(key, PathOptions.model_fields, "key"), is_spelling=True)
+        elif not isinstance(path[key], str):
+            yield Problem(("path", key), f"is {path[key]!r}: BasicSR makes a folder of it, write its name or remove it")
 
 
 def _problems_of_datasets(opt: Options, is_ours: bool) -> Iterator[Problem]:
@@ -163,9 +167,10 @@ def _problems_of_datasets(opt: Options, is_ours: bool) -> Iterator[Problem]:
             yield Problem((*place, "type"), f"is missing: it names the dataset, one of {', '.join(sorted(known))}")
         elif not isinstance(kind, str) or kind not in known:
             yield Problem((*place, "type"), unknown(kind, known, "dataset"))
-        elif kind in DATASETS:
-            yield from validate(DATASETS[kind], dataset, place)
-        if is_ours and str(phase).split("_")[0] not in ("train", "val", "test"):
+        else:
+            others = StockDatasetOptions if is_of_basicsr(DATASET_REGISTRY, kind) else LoaderOptions
+            yield from validate(DATASETS.get(kind, others), dataset, place)
+        if (is_ours or opt.get("train")) and str(phase).split("_")[0] not in ("train", "val", "test"):
             yield Problem(place, unknown(phase, ("train", "val", "test"), "phase"))
 
 
@@ -173,7 +178,9 @@ def _problems_of_classes(opt: Options, is_ours: bool) -> Iterator[Problem]:
     from basicsr.utils import registry
 
     for key, block in opt.items():
-        if str(key).startswith("network_") and (is_ours or isinstance(block, dict)) and block is not None:
+        if is_ours and str(key).startswith("network_") and key not in NETWORKS:
+            yield Problem((key,), unknown(key, NETWORKS, "key"), is_spelling=True)
+        elif str(key).startswith("network_") and (is_ours or isinstance(block, dict)) and block is not None:
             yield from _call(block, (key,), registry.ARCH_REGISTRY, "network", is_ours)
     if is_ours and opt.get("network_g") is None:
         yield Problem(("network_g",), "is missing: it says which network is trained or tested, such as type: MACR")
@@ -181,17 +188,17 @@ def _problems_of_classes(opt: Options, is_ours: bool) -> Iterator[Problem]:
     for key, block in train.items():
         if str(key).endswith("_opt") and isinstance(block, dict):
             yield from _call(block, ("train", key), registry.LOSS_REGISTRY, "loss", is_ours)
-    if is_ours:
+    if is_ours or is_of_basicsr(registry.MODEL_REGISTRY, opt.get("model_type")):
         yield from _problems_of_optimization(train)
     for name, metric in _mapping(_mapping(opt.get("val")).get("metrics")).items():
         yield from _call(metric, ("val", "metrics", name), registry.METRIC_REGISTRY, "metric", is_ours)
 
 
 def _problems_of_optimization(train: Options) -> Iterator[Problem]:
-    for key in ("optim_g", "optim_d"):
-        if isinstance(train.get(key), dict):
+    for key, block in train.items():
+        if str(key).startswith("optim_") and isinstance(block, dict):
             known = optimizers()
-            yield from check_call(train[key], ("train", key), known, known.__getitem__, "optimizer")
+            yield from check_call(block, ("train", key), known, known.__getitem__, "optimizer")
     if isinstance(train.get("scheduler"), dict):
         known = schedulers()
         yield from check_call(train["scheduler"], ("train", "scheduler"), known, known.__getitem__, "scheduler")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from macr_plugin.options.blocks import Block, Count, Finite, FolderName
+from macr_plugin.options.blocks import Block, Count, Finite, FolderName, OpenBlock
 
 Averaging = Literal["linear", "encoded", "gamma2.2", "highlights"]
 Depth = Literal["flat", "ground", "slanted", "smooth"]
@@ -69,8 +69,12 @@ class SyntheticMotionBlurOptions(CropOptions):
     blur_extent: Range | None = Field(None, description="smallest and largest extent of the blur in pixels")
     blur_median: Annotated[float, Field(gt=0)] | None = Field(None, description="median of log-normal extents")
     sharp_share: Share | None = Field(None, description="share of the pairs without blur")
-    averaging: Averaging | list[Averaging] | None = Field(None, description="what is blurred, or a list to draw from")
-    depth: Depth | list[Depth] | None = Field(None, description="how far the scene is, or a list to draw from")
+    averaging: Averaging | Annotated[list[Averaging], Field(min_length=1)] | None = Field(
+        None, description="what is blurred, or a list to draw from"
+    )
+    depth: Depth | Annotated[list[Depth], Field(min_length=1)] | None = Field(
+        None, description="how far the scene is, or a list to draw from"
+    )
     turn_share: Range | None = Field(None, description="part of the camera's path that is pitch and yaw")
     zoom: Annotated[Finite, Field(ge=0)] | None = Field(None, description="change of scale a pixel of extent")
     object_share: Share | None = Field(None, description="share of the pairs in which something moves on its own")
@@ -78,7 +82,9 @@ class SyntheticMotionBlurOptions(CropOptions):
     photon_noise: Range | None = Field(None, description="noise that grows with the light, in levels of 255")
     read_noise: Range | None = Field(None, description="noise that does not, in levels of 255")
     jpeg_share: Share | None = Field(None, description="share of the blurred pictures that went through JPEG")
-    jpeg_quality: Range | None = Field(None, description="smallest and largest quality of it")
+    jpeg_quality: Annotated[list[Annotated[float, Field(ge=1, le=100)]], Field(min_length=2, max_length=2)] | None = (
+        Field(None, description="smallest and largest quality of it")
+    )
     render_on: Literal["cpu", "device"] = Field("cpu", description="device leaves rendering to the model")
 
 
@@ -88,6 +94,28 @@ class LinearMotionPatchOptions(DatasetOptions):
     averaging: Averaging = Field("encoded", description="what is blurred")
     noise: Range = Field([0, 2], description="smallest and largest noise, of 255")
     patches_per_photo: Count = Field(1, description="patches of each photograph in an epoch")
+
+
+class LoaderOptions(OpenBlock):
+    """What BasicSR's loader reads of every dataset."""
+
+    num_worker_per_gpu: Annotated[int, Field(ge=0)] | None = Field(None, description="data loading processes")
+    batch_size_per_gpu: Annotated[int, Field(ge=1)] | None = Field(None, description="pictures in a step and process")
+    dataset_enlarge_ratio: Annotated[float, Field(gt=0)] = Field(1, description="passes over the data in an epoch")
+    prefetch_mode: Literal["cpu", "cuda"] | None = Field(None, description="how the next batch is fetched ahead")
+
+
+class StockBackendOptions(OpenBlock):
+    """Block ``io_backend`` of BasicSR's datasets."""
+
+    type: Literal["disk", "lmdb", "memcached"] = Field(description="how the pictures are stored")
+
+
+class StockDatasetOptions(LoaderOptions):
+    """What BasicSR's own datasets read alike."""
+
+    io_backend: StockBackendOptions | None = Field(None, description="how the pictures are stored")
+    gt_size: Annotated[int, Field(ge=1)] | None = Field(None, description="side of the random crops in pixels")
 
 
 DATASETS: dict[str, type[DatasetOptions]] = {

@@ -46,8 +46,6 @@ def broken_rules(opt: Options, is_spelled_right: bool = True) -> Iterator[Proble
         yield from refused
         if is_spelled_right and not refused:
             yield from refused_crops(opt)
-    else:
-        yield from _frequencies(opt)
 
 
 def _dataset(dataset: Options, place: Place, model: str, trains: bool) -> Iterator[Problem]:
@@ -120,8 +118,11 @@ def _schedule(train: Options) -> Iterator[Problem]:
             yield Problem((*place, key), f"is {length}, fewer than train.total_iter {total}: make it as long")
     elif scheduler.get("type") in ("MultiStepLR", "MultiStepRestartLR"):
         milestones = scheduler.get("milestones")
-        if not _are_numbers(milestones):
+        if not _are_numbers(milestones) or not all(step >= 1 and step == int(step) for step in milestones):
             yield Problem((*place, "milestones"), f"is {milestones!r}: it must be a list of iterations such as [1000]")
+        gamma = scheduler.get("gamma", 0.1)
+        if not _is_number(gamma) or not 0 <= gamma < float("inf"):
+            yield Problem((*place, "gamma"), f"is {gamma!r}: it must be a factor of the rate, 0 or more")
 
 
 def _network_and_crops(opt: Options) -> Iterator[Problem]:
@@ -139,6 +140,8 @@ def _network_and_crops(opt: Options) -> Iterator[Problem]:
         rate = (train.get(key) or {}).get("lr", 1)
         if not _is_number(rate) or not 0 <= rate < float("inf"):
             yield Problem(("train", key, "lr"), f"is {rate!r}: it must be 0 or more")
+    if train and train.get("pixel_opt") is None and train.get("perceptual_opt") is None:
+        yield Problem(("train", "pixel_opt"), "is missing: a training needs a loss, this or perceptual_opt")
     if train and opt["datasets"].get("train") is None:
         yield Problem(("datasets", "train"), "is missing: a training needs pictures")
     if train and opt.get("logger") is None:
@@ -158,6 +161,12 @@ def _adversarial(opt: Options) -> Iterator[Problem]:
                 place,
                 "is missing: MultiScaleDeblurGANModel trains a discriminator: see "
                 "options/baselines/deepdeblur_gan_gopro.yml",
+            )
+    for key, value in (opt["train"].get("acceleration") or {}).items():
+        if (key in ("compile", "cuda_graph") and value is True) or value == "fp16":
+            yield Problem(
+                ("train", "acceleration", key),
+                f"is {str(value).lower()}: MultiScaleDeblurGANModel does not scale its loss, compile or capture",
             )
 
 
@@ -182,14 +191,6 @@ def _names_of_files(opt: Options, is_ours: bool) -> Iterator[Problem]:
     suffix = (opt.get("val") or {}).get("suffix")
     if isinstance(suffix, str) and ("/" in suffix or "\\" in suffix or "\0" in suffix):
         yield Problem(("val", "suffix"), f"is {suffix!r}: it is a part of file names, without /")
-
-
-def _frequencies(opt: Options) -> Iterator[Problem]:
-    """Numbers of steps by which BasicSR divides."""
-    for block, key in (("logger", "print_freq"), ("logger", "save_checkpoint_freq"), ("val", "val_freq")):
-        value = (opt.get(block) or {}).get(key)
-        if opt.get("train") and _is_number(value) and not value > 0:
-            yield Problem((block, key), f"is {value}: it must be greater than 0")
 
 
 def _metrics(metrics: Options) -> Iterator[Problem]:

@@ -60,7 +60,7 @@ def pretend_gpus(monkeypatch):
 def mend_options():
     """Mend the parser, with the plugin's reader and a check that takes everything."""
 
-    def mend(check=lambda opt, path, forced, may_resume: None):
+    def mend(check=lambda opt, path, forced, is_train, may_resume: None):
         parsing.mend_options(read_options, check)
 
     return mend

@@ -84,7 +84,7 @@ def test_output_of_a_checkout_stays_there(run, tmp_path, mend_options):
 
 
 def test_options_are_checked_before_anything_is_built(run, mend_options):
-    def refuse(opt, path, forced, may_resume):
+    def refuse(opt, path, forced, is_train, may_resume):
         raise InputError(f"{opt['name']} refused")
 
     mend_options(refuse)

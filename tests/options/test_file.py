@@ -19,6 +19,8 @@ from macr_plugin.options import file as option_file
         ("name: a\n---\nname: b\n", ":2:1: is not plain YAML: expected a single document"),
         ("name: 2026-99-99\n", " is not plain YAML: month must be in 1..12"),
         ("[a]: b\n", ":1:1: is not plain YAML: while constructing a mapping; found unhashable key"),
+        ("a: &a\n  b: *a\n", " is not plain YAML: a block holds itself"),
+        ("[" * 3000, " is not plain YAML: a block holds itself, or blocks are too deep"),
         ("- a\n- b\n", " has no keys"),
         ("", " has no keys"),
         ("name: !!python/object/apply:os.mkdir [made_by_yaml]\n", ":1:7: is not plain YAML"),

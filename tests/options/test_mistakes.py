@@ -22,13 +22,15 @@ OPTIONS = Path(__file__).parents[2] / "options"
 BASE = yaml.safe_load((OPTIONS / "macr_gopro.yml").read_text())
 GAN = yaml.safe_load((OPTIONS / "baselines" / "deepdeblur_gan_gopro.yml").read_text())
 SYNTHETIC = yaml.safe_load((OPTIONS / "macr_synthetic.yml").read_text())
+STEPS = {"type": "MultiStepLR", "milestones": [1000], "gamma": 0.5}
 STOCK = {
     "name": "run",
     "num_gpu": "auto",
     "path": {},
     "logger": {"print_freq": 1, "save_checkpoint_freq": 1},
-    **STOCK_OPTIONS["SRResNet"],
+    **copy.deepcopy(STOCK_OPTIONS["SRResNet"]),
 }
+STOCK["datasets"]["train"].update(name="train", batch_size_per_gpu=16, num_worker_per_gpu=6)
 
 
 def keys_of(block, prefix=()):
@@ -91,6 +93,57 @@ RIDNET = {"type": "RIDNet", "in_channels": 3, "mid_channels": 8, "out_channels":
 
 #: File, key, value that it gets, and what must be said about it.
 BROKEN = [
+    (BASE, "network_h", {"type": "MACR"}, "network_h: unknown key 'network_h': did you mean network_"),
+    (BASE, "train.pixel_opt", None, "train.pixel_opt: is missing: a training needs a loss"),
+    (BASE, "train.scheduler", {**STEPS, "milestones": [-5]}, "train.scheduler.milestones: is [-5]: it must be a list"),
+    (
+        BASE,
+        "train.scheduler",
+        {**STEPS, "milestones": [1.5]},
+        "train.scheduler.milestones: is [1.5]: it must be a list",
+    ),
+    (BASE, "train.scheduler", {**STEPS, "gamma": -0.5}, "train.scheduler.gamma: is -0.5: it must be a factor"),
+    (BASE, "train.scheduler", {**STEPS, "gamma": [1]}, "train.scheduler.gamma: is [1]: it must be a factor"),
+    (GAN, "train.acceleration", {"precision": "fp16"}, "train.acceleration.precision: is fp16: "),
+    (GAN, "train.acceleration", {"compile": True}, "train.acceleration.compile: is true: "),
+    (SYNTHETIC, "datasets.train.averaging", [], "datasets.train.averaging: is []: it must"),
+    (SYNTHETIC, "datasets.train.jpeg_quality", [0, 101], "datasets.train.jpeg_quality[0]: is 0: it must"),
+    (STOCK, "datasets.train.batch_size_per_gpu", 0, "datasets.train.batch_size_per_gpu: is 0: it must be greater"),
+    (STOCK, "datasets.train.num_worker_per_gpu", "x", "datasets.train.num_worker_per_gpu: is 'x': it must be a whole"),
+    (STOCK, "datasets.train.gt_size", "x", "datasets.train.gt_size: is 'x': it must be a whole number"),
+    (
+        STOCK,
+        "datasets.train.dataset_enlarge_ratio",
+        0,
+        "datasets.train.dataset_enlarge_ratio: is 0: it must be greater",
+    ),
+    (STOCK, "datasets.train.prefetch_mode", "foo", "datasets.train.prefetch_mode: is 'foo': it must be one of"),
+    (
+        STOCK,
+        "datasets.train.io_backend",
+        {"type": "foo"},
+        "datasets.train.io_backend.type: is 'foo': it must be one of",
+    ),
+    (STOCK, "datasets.foo", {"type": "PairedImageDataset"}, "datasets.foo: unknown phase 'foo': "),
+    (STOCK, "datasets.train.name", None, "datasets.train.name: is missing: BasicSR reads it"),
+    (STOCK, "datasets.train", None, "datasets.train: is"),
+    (STOCK, "train.total_iter", "many", "train.total_iter: is 'many': it must be a whole number"),
+    (STOCK, "train.total_iter", -1, "train.total_iter: is -1: it must be greater than or equal to 1"),
+    (STOCK, "train.total_iter", None, "train.total_iter: is missing: BasicSR reads it"),
+    (STOCK, "train.warmup_iter", "x", "train.warmup_iter: is 'x': it must be a whole number"),
+    (STOCK, "train.ema_decay", 3, "train.ema_decay: is 3: it must be less than or equal to 1"),
+    (STOCK, "train.scheduler", None, "train.scheduler: is missing: BasicSR reads it"),
+    (STOCK, "train.scheduler.type", "Foo", "train.scheduler.type: unknown scheduler 'Foo': "),
+    (STOCK, "train.optim_g", None, "train.optim_g: is missing: BasicSR reads it"),
+    (STOCK, "train.optim_g.type", "Foo", "train.optim_g.type: unknown optimizer 'Foo': "),
+    (STOCK, "train", None, "train: is missing: BasicSR reads it"),
+    (STOCK, "network_g", None, "network_g: is missing: BasicSR reads it"),
+    (STOCK, "logger", None, "logger.print_freq: is missing: BasicSR reads it"),
+    (STOCK, "logger.save_checkpoint_freq", None, "logger.save_checkpoint_freq: is missing: BasicSR reads it"),
+    (STOCK, "logger.use_tb_logger", "maybe", "logger.use_tb_logger: is 'maybe': it must be true or false"),
+    (STOCK, "val.val_freq", None, "val.val_freq: is missing: BasicSR reads it"),
+    (STOCK, "scale", "x", "scale: is 'x': it must be a whole number"),
+    (STOCK, "path.foo", None, "path.foo: is None: BasicSR makes a folder of it"),
     (BASE, "name", "n" * 300, f"name: is str: it must be a name of at most {LONGEST_NAME} bytes that can be printed"),
     (BASE, "name", "a\nb", "name: is 'a\\nb': it must be a name of at most"),
     (STOCK, "name", "é" * 100, "name: is"),
@@ -255,9 +308,14 @@ BROKEN = [
     (SYNTHETIC, "datasets.train.blur_extent", [-1, 3], "datasets.train.blur_extent[0]: is -1"),
     (GAN, "network_d", None, "network_d: is missing"),
     (GAN, "train.gan_opt.gan_type", "lsgam", "train.gan_opt: GANLoss refuses these options: "),
-    (STOCK, "logger.print_freq", 0, "logger.print_freq: is 0: it must be greater than 0"),
-    (STOCK, "logger.save_checkpoint_freq", 0, "logger.save_checkpoint_freq: is 0: it must be greater than 0"),
-    (STOCK, "val.val_freq", 0, "val.val_freq: is 0: it must be greater than 0"),
+    (STOCK, "logger.print_freq", 0, "logger.print_freq: is 0: it must be greater than or equal to 1"),
+    (
+        STOCK,
+        "logger.save_checkpoint_freq",
+        0,
+        "logger.save_checkpoint_freq: is 0: it must be greater than or equal to 1",
+    ),
+    (STOCK, "val.val_freq", 0, "val.val_freq: is 0: it must be greater than or equal to 1"),
     (STOCK, "name", "../../evil", "name: is '../../evil': it must be the name of one folder"),
     (STOCK, "datasets.val.name", "../../evil", "datasets.val.name: is '../../evil': it must stay in the folder"),
 ]
