@@ -8,6 +8,9 @@ import yaml
 
 tomllib = pytest.importorskip("tomllib", reason="from Python 3.11 on")
 REPOSITORY = Path(__file__).parents[1]
+PACKAGE, TESTS = REPOSITORY / "macr_plugin", REPOSITORY / "tests"
+#: Tests of many rooms together: whole trainings, kills and full disks.
+CROSSING = {"integration", "faults"}
 
 
 def test_the_table_of_usual_changes_names_files_that_are_there():
@@ -17,8 +20,22 @@ def test_the_table_of_usual_changes_names_files_that_are_there():
     assert [path for path in named if not (REPOSITORY / path).exists()] == []
 
 
+def test_tests_mirror_the_package():
+    """A folder of tests is one of the package, and a file named after a module lies where that module does."""
+    rooms = {path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")} | {Path("scripts")}
+    modules = {}
+    for folder, prefix in ((PACKAGE, Path()), (REPOSITORY / "scripts", Path("scripts"))):
+        for path in folder.rglob("*.py"):
+            modules.setdefault(path.stem, set()).add(prefix / path.parent.relative_to(folder))
+    for path in TESTS.rglob("test_*.py"):
+        folder = path.parent.relative_to(TESTS)
+        if folder.name not in CROSSING:
+            assert folder in rooms, path
+            assert folder in modules.get(path.stem.removeprefix("test_"), {folder}), path
+
+
 def test_every_ignored_rule_of_security_says_why():
-    for path in (REPOSITORY / "macr_plugin").rglob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         for line in path.read_text().splitlines():
             if re.search(r"# noqa: .*\bS\d{3}", line):
                 assert re.search(r"# noqa: S\d{3}  \S+", line), f"{path}: {line}"

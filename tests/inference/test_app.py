@@ -19,7 +19,6 @@ import skimage.data
 from PIL import Image, ImageCms
 
 from macr_plugin import Deblurrer
-from macr_plugin.cli import main
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -265,14 +264,3 @@ def test_other_sites_get_nothing(server, header, value):
     request = urllib.request.Request(address, png(np.zeros((16, 16, 3), np.uint8)), {header: value})
     with pytest.raises(urllib.error.HTTPError, match=r"40[03]"):
         urllib.request.urlopen(request, timeout=60)
-
-
-def test_a_taken_port_and_missing_packages_are_one_line(server, weights, capsys, monkeypatch):
-    port = server.rpartition(":")[2]
-    with pytest.raises(SystemExit):
-        main(["app", "--weights", str(weights), "--device", "cpu", "--port", port])
-    assert re.search(rf"--port {port} cannot be had .*: choose another one, or 0", capsys.readouterr().err)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(SystemExit):
-        main(["app"])
-    assert "macr app needs the package starlette: pip install starlette uvicorn" in capsys.readouterr().err

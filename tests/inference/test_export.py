@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from macr_plugin.archs import MACR, DeepDeblur, SRNDeblurNet
-from macr_plugin.cli import main
 from macr_plugin.errors import InputError
 from macr_plugin.inference.export import EXTRA_FILE, export_network
 
@@ -78,19 +77,6 @@ def test_a_graph_of_torch_export_agrees_at_every_size(tmp_path, name):
         with torch.no_grad():
             expected = network(picture)
             torch.testing.assert_close(program(picture), expected, rtol=0, atol=1e-5 * largest(expected))
-
-
-def test_the_command(tmp_path, capsys):
-    options = {"type": "MACR", "num_feat": 8, "num_blocks": 1, "branch_channels": 2}
-    network = build("MACR")
-    torch.save({"params": network.state_dict(), "network_g": options}, tmp_path / "mine.pth")
-    target = tmp_path / "net.pt2"
-    arguments = ["--weights", str(tmp_path / "mine.pth"), "--format", "torch-export", "-o", str(target)]
-    assert main(["export", *arguments]) == 0
-    assert "source: mine.pth\n" in capsys.readouterr().out
-    program = torch.export.load(target).module()
-    for picture in pictures():
-        torch.testing.assert_close(program(picture), network(picture), rtol=0, atol=1e-5)
 
 
 def test_what_cannot_be_exported_is_one_line(tmp_path):

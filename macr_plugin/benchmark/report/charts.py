@@ -1,4 +1,4 @@
-"""Geometry of the report's charts, in percent of the drawing, so that the page draws them at any width."""
+"""What the report's charts show, in the units of what was measured; where that lies is up to whoever draws it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from macr_plugin.benchmark.results import Results
 from macr_plugin.line_chart import round_ticks
 from macr_plugin.metrics.psnr_ssim import PSNR
 
-# Room around the data within the drawing, in percent.
-LEFT, RIGHT, TOP, BOTTOM = 9.0, 96.0, 5.0, 88.0
+# Room at both ends of a strip for the width of its marks, as a part of what the frames span.
+STRIP_MARGIN = 0.005
 # A logarithmic axis that spans less than this has too few round numbers among 1, 2 and 5.
 NARROW = 4.0
 
@@ -28,55 +28,78 @@ class Tick:
     """A mark on an axis.
 
     Attributes:
-        place: In percent of the drawing.
-        text: The value.
+        value: Where it stands, in the axis's unit.
+        text: The value as it is written there.
     """
 
-    place: float
+    value: float
     text: str
 
 
 @dataclasses.dataclass(frozen=True)
+class Axis:
+    """What one direction of a chart stands for.
+
+    Attributes:
+        label: What it shows, with its unit.
+        low: Value at its beginning.
+        high: Value at its end, above ``low``.
+        ticks: Its marks, in rising order.
+        logarithmic: Whether equal distances are equal ratios; ``low`` is above 0 then.
+    """
+
+    label: str
+    low: float
+    high: float
+    ticks: list[Tick]
+    logarithmic: bool = False
+
+    def share(self, value: float) -> float:
+        """How far along the axis a value lies: 0 at its beginning, 1 at its end."""
+        values = (self.low, self.high, value)
+        low, high, at = map(math.log, values) if self.logarithmic else values
+        return (at - low) / (high - low)
+
+
+@dataclasses.dataclass(frozen=True)
 class Point:
-    """An entry in a scatter plot; places are in percent of the drawing.
+    """An entry in a scatter plot.
 
     Attributes:
         label: Of the entry.
-        x: Place of the cost.
-        y: Place of the PSNR.
-        high: Place of the upper end of its interval.
-        low: Place of the lower end.
+        cost: In the unit of the horizontal axis.
+        psnr: In dB.
+        low: Lower end of the PSNR's interval, in dB.
+        high: Upper end, in dB.
         on_front: Whether no other entry is better in both.
         description: What the point says, in a sentence.
     """
 
     label: str
-    x: float
-    y: float
-    high: float
+    cost: float
+    psnr: float
     low: float
+    high: float
     on_front: bool
     description: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Scatter:
-    """PSNR over a cost, on a logarithmic axis.
+    """PSNR over a cost.
 
     Attributes:
         heading: What is drawn.
-        cost: What the horizontal axis shows, with its unit.
-        x_ticks: Marks of the horizontal axis.
-        y_ticks: Marks of the vertical axis.
+        x: The cost, logarithmic.
+        y: The PSNR.
         points: The entries.
         front: The points that no other entry beats, cheapest first.
         left_out: Labels of entries without that cost, or of infinite PSNR.
     """
 
     heading: str
-    cost: str
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
+    x: Axis
+    y: Axis
     points: list[Point]
     front: list[Point]
     left_out: list[str]
@@ -89,13 +112,11 @@ class StripRow:
     Attributes:
         label: Of the entry.
         values: Value of each frame in dB.
-        places: Place of each frame in percent.
-        mean: Place of the mean.
+        mean: Of all frames, in dB.
     """
 
     label: str
     values: list[float]
-    places: list[float]
     mean: float
 
 
@@ -104,20 +125,18 @@ class Strip:
     """Frame by frame, how the entries fare.
 
     Attributes:
-        name: ``psnr`` or ``difference``.
+        name: ``psnr``, or ``difference``, which is seen against 0.
         heading: What is drawn.
         keys: ``scene/frame`` of each frame.
         rows: The entries.
-        ticks: Marks of the axis.
-        zero: Place of 0, or None.
+        axis: Of all rows, in dB.
     """
 
     name: str
     heading: str
     keys: list[str]
     rows: list[StripRow]
-    ticks: list[Tick]
-    zero: float | None
+    axis: Axis
 
 
 def scatters(results: Results) -> list[Scatter]:
@@ -129,7 +148,7 @@ def scatters(results: Results) -> list[Scatter]:
     Returns:
         The plots in which there are at least two points.
     """
-    drawn = []
+    drawn: list[Scatter | None] = []
     for protocol_id in protocols(results):
         for setting in settings(results):
             heading = f"{PSNR.heading} over latency: {setting}; {protocol_id}"
@@ -138,7 +157,7 @@ def scatters(results: Results) -> list[Scatter]:
         nets = measured_entries(results, protocol_id, None)
         heading = f"{PSNR.heading} over parameters; {protocol_id}"
         drawn.append(_scatter(heading, "million parameters", nets, _millions, lambda net: f"{_millions(net):.3g} M"))
-    return [scatter for scatter in drawn if len(scatter.points) > 1]
+    return [scatter for scatter in drawn if scatter]
 
 
 def strips(results: Results) -> list[Strip]:
@@ -194,42 +213,34 @@ def _scatter(
     nets: Sequence[Measured],
     cost_of: Callable[[Measured], float | None],
     cost_text: Callable[[Measured], str],
-) -> Scatter:
+) -> Scatter | None:
     shown = [(value, net) for net in nets if (value := cost_of(net)) and math.isfinite(net.quality.psnr.high)]
-    left_out = [net.label for net in nets if all(net is not other for _, other in shown)]
-    if not shown:
-        return Scatter(heading, cost, [], [], [], [], left_out)
+    if len(shown) < 2:
+        return None
+    costs = [value for value, _ in shown]
     ends = [end for _, net in shown for end in (net.quality.psnr.low, net.quality.psnr.high)]
-    costs, heights = [value for value, _ in shown], round_ticks(min(ends), max(ends))
-    marks = logarithmic_ticks(min(costs), max(costs))
     front = pareto_front([(value, net.psnr) for value, net in shown])
-
-    def x(value: float) -> float:
-        return _scale(math.log(value), math.log(marks[0]), math.log(marks[-1]), LEFT, RIGHT)
-
-    def y(value: float) -> float:
-        return _scale(value, heights[0], heights[-1], BOTTOM, TOP)
-
     points = [
         Point(
             label=net.label,
-            x=x(value),
-            y=y(net.psnr),
-            high=y(net.quality.psnr.high),
-            low=y(net.quality.psnr.low),
+            cost=value,
+            psnr=net.psnr,
+            low=net.quality.psnr.low,
+            high=net.quality.psnr.high,
             on_front=index in front,
             description=f"{net.label}: {net.psnr:.2f} dB, {cost_text(net)}",
         )
         for index, (value, net) in enumerate(shown)
     ]
+    x_marks, y_marks = logarithmic_ticks(min(costs), max(costs)), round_ticks(min(ends), max(ends))
+    x_ticks, y_ticks = [Tick(mark, f"{mark:g}") for mark in x_marks], [Tick(mark, f"{mark:.4g}") for mark in y_marks]
     return Scatter(
         heading=heading,
-        cost=cost,
-        x_ticks=[Tick(x(mark), f"{mark:g}") for mark in marks],
-        y_ticks=[Tick(y(mark), f"{mark:.4g}") for mark in heights],
+        x=Axis(cost, x_marks[0], x_marks[-1], x_ticks, logarithmic=True),
+        y=Axis(f"{PSNR.heading}, {PSNR.unit}", y_marks[0], y_marks[-1], y_ticks),
         points=points,
         front=[points[index] for index in front],
-        left_out=left_out,
+        left_out=[net.label for net in nets if all(net is not other for _, other in shown)],
     )
 
 
@@ -238,22 +249,18 @@ def _strip(name: str, heading: str, keys: list[str], labels: Sequence[str], seri
     # Differences are seen against 0.
     flat += [0.0] if name == "difference" else []
     low, high = min(flat), max(max(flat), min(flat) + 1e-3)
-    marks = [mark for mark in round_ticks(low, high) if low <= mark <= high]
-
-    def place(value: float) -> float:
-        return round(_scale(value, low, high, 0.5, 99.5), 2)
-
     sign = "+" if name == "difference" else ""
+    ticks = [
+        Tick(mark, "0" if abs(mark) < 1e-9 else f"{mark:{sign}.4g}")
+        for mark in round_ticks(low, high)
+        if low <= mark <= high
+    ]
+    margin = STRIP_MARGIN * (high - low)
     rows = [
-        StripRow(label, [round(value, 3) for value in values], [*map(place, values)], place(sum(values) / len(values)))
+        StripRow(label, [round(value, 3) for value in values], sum(values) / len(values))
         for label, values in zip(labels, series, strict=True)
     ]
-    ticks = [Tick(place(mark), "0" if abs(mark) < 1e-9 else f"{mark:{sign}.4g}") for mark in marks]
-    return Strip(name, heading, keys, rows, ticks, place(0) if name == "difference" else None)
-
-
-def _scale(value: float, low: float, high: float, start: float, end: float) -> float:
-    return round(start + (value - low) / (high - low) * (end - start), 3)
+    return Strip(name, heading, keys, rows, Axis(PSNR.unit, low - margin, high + margin, ticks))
 
 
 def _millions(net: Measured) -> float:

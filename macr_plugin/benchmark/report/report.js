@@ -87,7 +87,7 @@ function setUpStrip(figure, strip) {
   const show = (frame) => {
     rows.forEach((svg, index) => {
       const row = strip.rows[index];
-      svg.querySelector(".cursor").setAttribute("d", `M${row.places[frame]} 0V1`);
+      svg.querySelector(".cursor").setAttribute("d", `M${row.values[frame]} 0V1`);
       svg.setAttribute("aria-valuenow", ranks[index].indexOf(frame) + 1);
       svg.setAttribute("aria-valuetext", `${strip.keys[frame]}: ${write(row.values[frame])} dB`);
     });
@@ -96,17 +96,17 @@ function setUpStrip(figure, strip) {
   };
   const ranks = strip.rows.map(({ values }) => values.map((_, frame) => frame).sort((a, b) => values[a] - values[b]));
   rows.forEach((svg, index) => {
-    const { places } = strip.rows[index];
+    const { values } = strip.rows[index];
     let rank = -1;
     svg.addEventListener("pointermove", (event) => {
-      const box = svg.getBoundingClientRect();
-      const place = (100 * (event.clientX - box.left)) / box.width;
-      const distance = (frame) => Math.abs(places[frame] - place);
+      const { low, high } = strip.axis;
+      const pointed = low + placeIn(svg, event).x * (high - low);
+      const distance = (frame) => Math.abs(values[frame] - pointed);
       rank = ranks[index].reduce((best, frame, at) => (distance(frame) < distance(ranks[index][best]) ? at : best), 0);
       show(ranks[index][rank]);
     });
     svg.addEventListener("keydown", (event) => {
-      const last = places.length - 1;
+      const last = values.length - 1;
       const moves = { ArrowLeft: rank - 1, ArrowDown: rank - 1, ArrowRight: rank + 1, ArrowUp: rank + 1, Home: 0, End: last };
       if (!(event.key in moves)) return;
       event.preventDefault();

@@ -34,7 +34,8 @@ from macr_plugin.data.storage.lmdb_format import (
     write_storage,
 )
 from macr_plugin.data.storage.lmdb_writer import INITIAL_MAP_BYTES, LMDB_DISK_ERRORS, put_all
-from macr_plugin.errors import InputError
+from macr_plugin.errors import DiskError, InputError
+from macr_plugin.filesystem.atomic import atomic_write
 from macr_plugin.filesystem.staging import (
     disk_errors,
     flush,
@@ -228,8 +229,7 @@ def write_pairs(targets: tuple[Path, Path], pairs: Sequence[ImagePair], recipe: 
     """
     parent, staging = targets[0].parent, staging_folder(targets[0])
     make_folder(staging)
-    remedy = f"free some space and run the same command again, which goes on from {staging}, or remove that folder"
-    with staging_lock(staging), disk_errors(parent, remedy, LMDB_DISK_ERRORS):
+    with staging_lock(staging), disk_errors(parent, _remedy(staging), LMDB_DISK_ERRORS):
         progress = _read_progress(targets, recipe)
         if progress.pairs == 0:
             _empty(staging)
@@ -237,6 +237,8 @@ def write_pairs(targets: tuple[Path, Path], pairs: Sequence[ImagePair], recipe: 
         if not progress.complete:
             try:
                 _write_missing(partial, pairs, recipe, progress, workers)
+            except DiskError:
+                raise
             except InputError:
                 shutil.rmtree(staging)
                 raise
@@ -317,9 +319,12 @@ def _read_progress(targets: Sequence[Path], recipe: Recipe) -> Progress:
 
 
 def _write_progress(staging: Path, progress: Progress) -> None:
-    unfinished = staging / f"{PROGRESS_FILE}.unfinished"
-    unfinished.write_text(json.dumps(asdict(progress)))
-    unfinished.replace(staging / PROGRESS_FILE)
+    with atomic_write(staging / PROGRESS_FILE, _remedy(staging)) as file:
+        file.write(json.dumps(asdict(progress)).encode())
+
+
+def _remedy(staging: Path) -> str:
+    return f"free some space and run the same command again, which goes on from {staging}, or remove that folder"
 
 
 def _recipe_of(target: Path) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@ import math
 import pytest
 from made_up_results import FULL, make_results
 
-from macr_plugin.benchmark.report.charts import BOTTOM, LEFT, RIGHT, TOP, logarithmic_ticks, scatters, strips
+from macr_plugin.benchmark.report.charts import Axis, logarithmic_ticks, scatters, strips
 from macr_plugin.line_chart import round_ticks
 
 
@@ -33,19 +33,32 @@ def test_logarithmic_ticks_enclose_the_values(low, high):
     assert ticks[-1] < high * 10
 
 
-def test_points_lie_where_their_figures_are_between_the_ticks(results):
+def test_points_have_their_figures_between_the_ends_of_the_axes(results):
     latency, parameters = scatters(results)
     assert "latency" in latency.heading
     assert FULL in latency.heading
     assert "parameters" in parameters.heading
-    assert all(LEFT <= tick.place <= RIGHT for tick in latency.x_ticks)
-    assert all(TOP <= tick.place <= BOTTOM for tick in latency.y_ticks)
+    for scatter in (latency, parameters):
+        for axis, figures in (
+            (scatter.x, [point.cost for point in scatter.points]),
+            (scatter.y, [end for point in scatter.points for end in (point.low, point.psnr, point.high)]),
+        ):
+            assert axis.low == axis.ticks[0].value
+            assert axis.high == axis.ticks[-1].value
+            assert [float(tick.text) for tick in axis.ticks] == pytest.approx([tick.value for tick in axis.ticks])
+            assert all(axis.low <= figure <= axis.high for figure in figures)
     by_label = {point.label: point for point in latency.points}
-    first, last = latency.x_ticks[0], latency.x_ticks[-1]
-    share = math.log(51.6 / float(first.text)) / math.log(float(last.text) / float(first.text))
-    assert by_label["MACR"].x == pytest.approx(first.place + share * (last.place - first.place), abs=1e-3)
-    assert by_label["MACR"].high < by_label["MACR"].y < by_label["MACR"].low
-    assert "fp32, eager" in by_label["MACR"].description, "quality was measured in fp32: the bf16 timing is not its own"
+    quality = results.entries[0].quality.psnr
+    macr = by_label["MACR"]
+    assert (macr.cost, macr.low, macr.psnr, macr.high) == (51.6, quality.low, quality.mean, quality.high)
+    assert [point.cost for point in parameters.points if point.label == "MACR"] == [4.01]
+    assert "fp32, eager" in macr.description, "quality was measured in fp32: the bf16 timing is not its own"
+
+
+def test_an_axis_tells_how_far_along_it_a_value_lies():
+    assert [Axis("dB", 28, 32, []).share(value) for value in (28, 29, 32)] == [0, 0.25, 1]
+    shares = [Axis("ms", 0.5, 50, [], logarithmic=True).share(value) for value in (0.5, 5, 50)]
+    assert shares == pytest.approx([0, 0.5, 1])
 
 
 def test_front_is_what_nobody_beats(results):
@@ -71,7 +84,8 @@ def test_strips_show_every_frame_against_the_first_entry(results):
     )
     assert difference.keys == list(first)
     assert difference.rows[0].values == pytest.approx([second[key] - first[key] for key in first], abs=5e-4)
-    assert all(0 <= place <= 100 for strip in (difference, psnr) for row in strip.rows for place in row.places)
-    signs = [(place > difference.zero) - (place < difference.zero) for place in difference.rows[0].places]
-    assert signs == [(value > 0) - (value < 0) for value in difference.rows[0].values]
-    assert psnr.zero is None
+    for strip in (difference, psnr):
+        assert all(strip.axis.low < value < strip.axis.high for row in strip.rows for value in (*row.values, row.mean))
+    assert difference.axis.low < 0 < difference.axis.high
+    assert [tick.text for tick in difference.axis.ticks if tick.value == 0] == ["0"]
+    assert psnr.rows[0].mean == pytest.approx(results.entries[0].quality.psnr.mean)

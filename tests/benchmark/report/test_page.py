@@ -295,6 +295,73 @@ def test_frames_are_stepped_through_by_keyboard(page, report):
     assert page.run("document.querySelectorAll('figure.strip:not([hidden]) .cursor[d^=M]').length") == 3
 
 
+def middles(page, selector):
+    """Where the middles of elements are, in pixels."""
+    return page.run(
+        f"""[...document.querySelectorAll('{selector}')].map((one) => {{
+        const box = one.getBoundingClientRect();
+        return [one.textContent.trim(), box.left + box.width / 2, box.top + box.height / 2]; }})"""
+    )
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_points_of_a_chart_lie_between_the_numbers_of_its_axes_as_their_figures_do(page, report, width):
+    page.resize(width, 800)
+    page.settle()
+    chart = ".chart:not([hidden])"
+    across = middles(page, f"{chart} .tick[text-anchor=middle]")
+    upwards = middles(page, f"{chart} .tick[text-anchor=end]")
+    circles = page.run(
+        f"""[...document.querySelectorAll('{chart} .point')].map((point) => {{
+        const box = point.querySelector('circle').getBoundingClientRect();
+        return [point.querySelector('text').textContent, box.left + box.width / 2, box.top + box.height / 2]; }})"""
+    )
+    assert len(circles) == 4
+    (first, left, _), (last, right, _) = across[0], across[-1]
+    (lowest, _, bottom), (highest, _, top) = upwards[0], upwards[-1]
+    for label, x, y in circles:
+        entry = next(entry for entry in report[0].entries if entry.label == label)
+        along = np.log(entry.latencies[0].median_ms / float(first)) / np.log(float(last) / float(first))
+        up = (entry.quality.psnr.mean - float(lowest)) / (float(highest) - float(lowest))
+        assert x == pytest.approx(left + along * (right - left), abs=1)
+        assert y == pytest.approx(bottom + up * (top - bottom), abs=1)
+
+
+def test_marks_of_a_strip_lie_between_the_numbers_below_as_their_figures_do(page, report):
+    """The cursor stands on the mark of the chosen frame, the dashed line at 0."""
+    page.run("document.querySelector('figure.strip svg').focus()")
+    page.press("Home")
+    strip = "figure.strip:not([hidden])"
+    value = float(re.search(r"(-[.\d]+) dB$", page.run("document.activeElement.ariaValueText"))[1])
+    ticks = middles(page, f"{strip} .scale span")[1:-1]
+    (first, left, _), (last, right, _) = ticks[0], ticks[-1]
+    for selector, expected in ((".cursor", value), (".zero", 0)):
+        x = middles(page, f"{strip} {selector}")[0][1]
+        assert x == pytest.approx(
+            left + (expected - float(first)) / (float(last) - float(first)) * (right - left), abs=1.5
+        )
+    choose(page, "strip", page.run("document.querySelector('#strip option:last-child').text"))
+    assert middles(page, f"{strip} .zero") == [], "PSNR itself is seen against no line"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.95])
+def test_the_mouse_finds_the_nearest_frame_of_a_strip(page, report, share):
+    pairs = zip(report[0].entries[1].quality.frames, report[0].entries[0].quality.frames, strict=True)
+    differences = {own.key: own.psnr - first.psnr for own, first in pairs}
+    page.run("document.querySelector('figure.strip svg').scrollIntoView({ block: 'center' })")
+    left, width, y = page.run(
+        """(() => { const box = document.querySelector('figure.strip svg').getBoundingClientRect();
+        return [box.left, box.width, box.top + box.height / 2]; })()"""
+    )
+    x = left + share * width
+    page.mouse("mouseMoved", x, y)
+    page.settle()
+    (first, start, _), *_, (last, end, _) = middles(page, "figure.strip:not([hidden]) .scale span")[1:-1]
+    pointed = float(first) + (x - start) / (end - start) * (float(last) - float(first))
+    nearest = min(differences, key=lambda key: abs(differences[key] - pointed))
+    assert page.run("document.querySelector('.readout').textContent").startswith(f"{nearest}: NAFNet-32 ")
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 def test_labels_of_a_chart_meet_neither_each_other_nor_a_point(page, width):
     page.resize(width, 800)

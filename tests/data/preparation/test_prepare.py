@@ -367,6 +367,21 @@ def test_disk_that_fills_up_keeps_what_is_written_for_the_next_run(root, out, mo
     assert names_in(out) == FULL
 
 
+def test_disk_that_fills_up_while_the_pairs_are_counted_keeps_them_too(root, out, monkeypatch):
+    with monkeypatch.context() as context:
+        stop_after(context, batches=1)
+        with pytest.raises(Stopped):
+            prepare_gopro(root, out, report=silent)
+    staging = out / ".train_blur.lmdb.macr-partial"
+    (staging / ".progress.json.unfinished").symlink_to("/dev/full")
+    with pytest.raises(InputError, match=r"progress\.json could not be written \(.*run the same command again"):
+        prepare_gopro(root, out, report=silent)
+    news = []
+    prepare_gopro(root, out, report=news.append)
+    assert "train: going on after 2 of 6 pairs" in news
+    assert names_in(out) == FULL
+
+
 def test_map_grows_with_the_pictures(root, out, monkeypatch):
     monkeypatch.setattr(resumable_lmdb, "INITIAL_MAP_BYTES", 16 * 1024)
     prepare_gopro(root, out, report=silent)

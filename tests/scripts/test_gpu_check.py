@@ -11,7 +11,7 @@ import pytest
 
 from macr_plugin.errors import InputError
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 import gpu_check  # noqa: E402
 from gpu_stages import Stage, files_of_cuda_tests, stages_of  # noqa: E402
@@ -83,7 +83,7 @@ def test_figures_of_a_stage_that_was_ended_stay_for_its_next_run_and_others_go(t
 def test_tests_for_a_gpu_are_found_without_the_other_files():
     files = files_of_cuda_tests()
     assert SCRIPTS.parent / "tests" / "models" / "test_training_step.py" in files
-    assert SCRIPTS.parent / "tests" / "test_cli.py" not in files
+    assert SCRIPTS.parent / "tests" / "cli" / "test_cli.py" not in files
 
 
 def test_a_named_stage_runs_alone_and_the_report_says_so(tmp_path):

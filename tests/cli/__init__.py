@@ -1,0 +1,1 @@
+"""A package, since other rooms have tests of the same names."""
