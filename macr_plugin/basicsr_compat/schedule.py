@@ -18,7 +18,8 @@ PROGRESS = {
     "_get_lr_called_within_step",
     "_is_initial",
     "verbose",
-    "optimizer",
+    "T_cur",
+    "T_i",
 }
 #: What a group of an optimizer has beside its hyper-parameters: the weights, the rate of the moment, how it is run.
 NO_HYPER_PARAMETERS = {"params", "lr", "initial_lr", "capturable", "differentiable", "foreach", "fused", "maximize"}
@@ -45,7 +46,9 @@ def mend_changed_schedules() -> None:
         for scheduler, saved, schedule in zip(self.schedulers, resume_state["schedulers"], schedules, strict=True):
             changes += follow_schedule(scheduler, saved, schedule)
         for optimizer, groups in zip(self.optimizers, settings, strict=True):
-            for group, written in zip(optimizer.param_groups, groups, strict=True):
+            is_cycled = any(cycles_momentum(scheduler, optimizer) for scheduler in self.schedulers)
+            for group, file_settings in zip(optimizer.param_groups, groups, strict=True):
+                written = with_momentum_of(group, file_settings) if is_cycled else file_settings
                 changes += differences(group, written)
                 group.update(written)
         for change in dict.fromkeys(changes):
@@ -70,12 +73,24 @@ def refuse_finished(opt: Options, resume_state: Options) -> None:
 
 def schedule_of(scheduler: Any) -> dict[str, Any]:
     """What decides a scheduler's rates, without where it stands."""
-    return {key: value for key, value in vars(scheduler).items() if key not in PROGRESS}
+    return {key: value for key, value in scheduler.state_dict().items() if key not in PROGRESS}
 
 
 def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
     """The hyper-parameters of an optimizer's group, all but the learning rate."""
     return {key: value for key, value in group.items() if key not in NO_HYPER_PARAMETERS}
+
+
+def cycles_momentum(scheduler: Any, optimizer: Any) -> bool:
+    """Whether a scheduler sets an optimizer's momentum at each step, as ``OneCycleLR`` does."""
+    return scheduler.optimizer is optimizer and getattr(scheduler, "cycle_momentum", False)
+
+
+def with_momentum_of(group: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of an optimizer's group with the momentum of the moment, which is the first of its betas if any."""
+    if "betas" in settings:
+        return {**settings, "betas": (group["betas"][0], *settings["betas"][1:])}
+    return {**settings, "momentum": group["momentum"]}
 
 
 def differences(state: Mapping[str, Any], written: Mapping[str, Any]) -> list[str]:

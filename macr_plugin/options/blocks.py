@@ -163,6 +163,7 @@ class StockValOptions(OpenBlock):
 
     val_freq: Count | None = Field(None, description="steps between validations")
     save_img: bool | None = Field(None, description="save every restored frame")
+    metrics: dict[str, ArgumentsOfClass] | None = Field(None, description="name: type and arguments of each metric")
 
 
 class StockLoggerOptions(OpenBlock):

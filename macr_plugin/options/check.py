@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from macr_plugin.errors import InputErrors
 from macr_plugin.options.blocks import RUNS, PathOptions, StockRun
 from macr_plugin.options.datasets import DATASETS, LoaderOptions, StockDatasetOptions
-from macr_plugin.options.optimization import optimizers, schedulers
+from macr_plugin.options.optimization import STOCK_OPTIMIZERS, STOCK_SCHEDULERS, optimizers, schedulers
 from macr_plugin.options.positions import Positions
 from macr_plugin.options.problems import (
     NUMBER_AS_TEXT,
@@ -189,19 +189,20 @@ def _problems_of_classes(opt: Options, is_ours: bool) -> Iterator[Problem]:
         if str(key).endswith("_opt") and isinstance(block, dict):
             yield from _call(block, ("train", key), registry.LOSS_REGISTRY, "loss", is_ours)
     if is_ours or is_of_basicsr(registry.MODEL_REGISTRY, opt.get("model_type")):
-        yield from _problems_of_optimization(train)
+        yield from _problems_of_optimization(train, is_ours)
     for name, metric in _mapping(_mapping(opt.get("val")).get("metrics")).items():
         yield from _call(metric, ("val", "metrics", name), registry.METRIC_REGISTRY, "metric", is_ours)
 
 
-def _problems_of_optimization(train: Options) -> Iterator[Problem]:
+def _problems_of_optimization(train: Options, is_ours: bool) -> Iterator[Problem]:
+    kinds, schedules = optimizers(), schedulers()
     for key, block in train.items():
         if str(key).startswith("optim_") and isinstance(block, dict):
-            known = optimizers()
-            yield from check_call(block, ("train", key), known, known.__getitem__, "optimizer")
+            known: Collection[str] = kinds if is_ours else STOCK_OPTIMIZERS
+            yield from check_call(block, ("train", key), known, kinds.__getitem__, "optimizer")
     if isinstance(train.get("scheduler"), dict):
-        known = schedulers()
-        yield from check_call(train["scheduler"], ("train", "scheduler"), known, known.__getitem__, "scheduler")
+        known = schedules if is_ours else STOCK_SCHEDULERS
+        yield from check_call(train["scheduler"], ("train", "scheduler"), known, schedules.__getitem__, "scheduler")
 
 
 def _call(block: Any, place: Place, registry: Any, kind: str, is_complete: bool) -> Iterator[Problem]:

@@ -9,6 +9,9 @@ from macr_plugin.errors import InputError
 
 Options = dict[str, Any]
 
+#: Values of an option file, those of aliases counted wherever they stand: ours have about a hundred.
+MOST_VALUES = 100_000
+
 
 def read_yaml(path: Path) -> Any:
     """Read an option file without running code that its tags may name.
@@ -24,7 +27,8 @@ def read_yaml(path: Path) -> Any:
     try:
         with path.open(encoding="utf-8") as file:
             content = yaml.safe_load(file)
-        _refuse_cycles(content, ())
+        if _count(content, {}, ()) > MOST_VALUES:
+            raise InputError(f"{path} is not plain YAML: its aliases make it too long: write the blocks out")
         return content
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: give an existing option file with -opt") from error
@@ -59,10 +63,22 @@ def read_options(path: Path) -> Options:
     return opt
 
 
-def _refuse_cycles(value: Any, around: tuple[int, ...]) -> None:
-    """Raise a RecursionError where an anchor makes a block hold itself."""
+def _count(value: Any, counted: dict[int, int], around: tuple[int, ...]) -> int:
+    """Number of values in a value, those of aliases counted each time.
+
+    Args:
+        value: Any.
+        counted: Numbers of blocks that are known.
+        around: The blocks in which it stands.
+
+    Raises:
+        RecursionError: If an anchor makes a block hold itself.
+    """
+    if not isinstance(value, (dict, list)):
+        return 1
     if id(value) in around:
         raise RecursionError
-    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        if isinstance(part, (dict, list)):
-            _refuse_cycles(part, (*around, id(value)))
+    if id(value) not in counted:
+        parts = value.values() if isinstance(value, dict) else value
+        counted[id(value)] = 1 + sum(_count(part, counted, (*around, id(value))) for part in parts)
+    return counted[id(value)]

@@ -12,6 +12,9 @@ UNFIT_SCHEDULERS = (
     *("LRScheduler", "LambdaLR", "MultiplicativeLR"),
     *("ReduceLROnPlateau", "SequentialLR", "ChainedScheduler"),
 )
+#: What BasicSR 1.4.2 builds for its own model classes.
+STOCK_OPTIMIZERS = ("Adam",)
+STOCK_SCHEDULERS = ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR")
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple, get_type_hints
@@ -96,6 +97,10 @@ def _problem(detail: Any, model: type, block: Any, place: Place, kind: str) -> P
         where = (*place, *detail["loc"])
         return Problem(where, "is missing: add it, docs/options.md says what it means")
     value = detail["input"]
+    if type_ == "invalid_key" or detail["loc"][-1:] == ("[key]",):
+        parents = _path_in(block, detail["loc"][: -1 if type_ == "invalid_key" else -2])
+        written = json.dumps(value, default=str)
+        return Problem((*place, *parents, written), "is a key that YAML does not read as text: quote or remove it")
     if isinstance(value, str) and NUMBER_AS_TEXT.fullmatch(value):
         return Problem(where, number_as_text(value))
     expected = EXPECTED.get(type_)

@@ -18,12 +18,12 @@ STEPS = {"type": "MultiStepLR", "milestones": [3, 9], "gamma": 0.5}
 class Run(BaseModel):
     """One weight, one optimizer, one schedule, as BasicSR's models set them up."""
 
-    def __init__(self, scheduler, lr=1e-3, total_iter=20, **settings):
+    def __init__(self, scheduler, lr=1e-3, total_iter=20, optimizer="Adam", **settings):
         super().__init__(
             {"num_gpu": 0, "is_train": True, "train": {"scheduler": copy.deepcopy(scheduler), "total_iter": total_iter}}
         )
         self.weight = torch.nn.Parameter(torch.ones(1))
-        self.optimizers = [torch.optim.Adam([self.weight], lr, **settings)]
+        self.optimizers = [getattr(torch.optim, optimizer)([self.weight], lr, **settings)]
         self.setup_schedulers()
 
     def train(self, first, last, warmup_iter=-1):
@@ -90,6 +90,78 @@ def test_an_unchanged_schedule_goes_on_bit_for_bit(messages, scheduler, warmup_i
     resumed.resume_training(first.state(5))
     assert resumed.train(6, 20, warmup_iter) == expected[5:]
     assert "changed options" not in messages.text
+
+
+#: torch's schedules that an option file may name, and what of their arguments has no default.
+TORCH_SCHEDULES = {
+    "ConstantLR": {"total_iters": 6},
+    "CosineAnnealingLR": {"T_max": 20},
+    "CosineAnnealingWarmRestarts": {"T_0": 4, "T_mult": 2},
+    "CyclicLR": {"base_lr": 1e-3, "max_lr": 1e-2, "step_size_up": 3},
+    "CyclicLR without momentum": {"base_lr": 1e-3, "max_lr": 1e-2, "step_size_up": 3, "cycle_momentum": False},
+    "ExponentialLR": {"gamma": 0.9},
+    "LinearLR": {"total_iters": 6},
+    "OneCycleLR": {"max_lr": 1e-2, "total_steps": 20},
+    "PolynomialLR": {"total_iters": 20},
+    "StepLR": {"step_size": 3},
+}
+OPTIMIZERS = {"AdamW": {"betas": (0.8, 0.9)}, "SGD": {"momentum": 0.9, "nesterov": True}}
+
+
+def with_torch_schedule(optimizer, schedule, **changes):
+    arguments = {**TORCH_SCHEDULES[schedule], **changes}
+    run = Run(STEPS, optimizer=optimizer, **OPTIMIZERS[optimizer])
+    run.schedulers = [getattr(torch.optim.lr_scheduler, schedule.split()[0])(run.optimizers[0], **arguments)]
+    return run
+
+
+def momenta(run, first, last):
+    """Rates, momenta and weights of a run's steps."""
+    found = []
+    for step in range(first, last + 1):
+        run.weight.grad = torch.full((1,), float(step))
+        rates = run.train(step, step)
+        group = run.optimizers[0].param_groups[0]
+        found.append((rates, group.get("betas"), group.get("momentum"), run.weight.item()))
+    return found
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", TORCH_SCHEDULES)
+@pytest.mark.parametrize("stop", [1, 6])
+def test_an_unchanged_schedule_of_torch_goes_on_bit_for_bit(messages, tmp_path, optimizer, name, stop):
+    """Some of them change the optimizer's momentum at each step: that is no changed option."""
+    expected = momenta(with_torch_schedule(optimizer, name), 1, 14)
+    first = with_torch_schedule(optimizer, name)
+    momenta(first, 1, stop)
+    torch.save(first.state(stop), tmp_path / "state")
+    resumed = with_torch_schedule(optimizer, name)
+    with torch.no_grad():
+        resumed.weight.copy_(first.weight)
+    resumed.resume_training(torch.load(tmp_path / "state", weights_only=True))
+    assert momenta(resumed, stop + 1, 14) == expected[stop:]
+    assert "changed options" not in messages.text
+
+
+@pytest.mark.parametrize("name", TORCH_SCHEDULES)
+def test_a_changed_schedule_of_torch_is_refused(name):
+    """What its rate would be at this step only a training from the start would tell."""
+    first = with_torch_schedule("SGD", name)
+    momenta(first, 1, 3)
+    (key, value) = next(iter(TORCH_SCHEDULES[name].items()))
+    resumed = with_torch_schedule("SGD", name, **{key: value * 2})
+    with pytest.raises(InputError, match=rf"train.scheduler: a changed {name.split()[0]} cannot be resumed"):
+        resumed.resume_training(first.state(3))
+
+
+def test_the_second_of_cycled_betas_follows_the_option_file(messages):
+    first, resumed = (with_torch_schedule("AdamW", "OneCycleLR") for _ in range(2))
+    momenta(first, 1, 5)
+    momentum = first.optimizers[0].param_groups[0]["betas"][0]
+    resumed.optimizers[0].param_groups[0]["betas"] = (0.5, 0.7)
+    resumed.resume_training(first.state(5))
+    assert resumed.optimizers[0].param_groups[0]["betas"] == (momentum, 0.7)
+    assert messages.text.count("changed options") == 1
 
 
 def test_changed_settings_of_the_optimizer_are_followed(messages):

@@ -1,12 +1,14 @@
 """Every optimizer and schedule that an option file may name trains a small network, as plain PyTorch does."""
 
 import copy
+import inspect
 
 import pytest
 import torch
 from torch import nn
 
 from macr_plugin.archs.pyramid import resize
+from macr_plugin.basicsr_compat.schedule import mend_changed_schedules
 from macr_plugin.options.optimization import optimizers, schedulers
 
 #: What has no default.
@@ -24,9 +26,9 @@ NEEDED = {
 }
 
 
-def steps(model, batch, number):
+def steps(model, batch, last, first=1):
     rates = []
-    for iteration in range(1, number + 1):
+    for iteration in range(first, last + 1):
         model.update_learning_rate(iteration)
         model.feed_data(batch)
         model.optimize_parameters(iteration)
@@ -47,6 +49,27 @@ def test_an_optimizer_steps_as_in_plain_pytorch(build, batch, name):
         optimizer.step()
     for trained, expected in zip(model.net_g.parameters(), net.parameters(), strict=True):
         torch.testing.assert_close(trained, expected)
+
+
+@pytest.mark.parametrize("name", sorted(optimizers()))
+def test_an_optimizer_goes_on_bit_for_bit(build, batch, tmp_path, restored_basicsr, log, name):
+    """From its training state, with the schedule that changes most of what an optimizer has."""
+    mend_changed_schedules()
+    arguments = inspect.signature(optimizers()[name]).parameters
+    schedule = {**NEEDED["CyclicLR"], "cycle_momentum": bool({"betas", "momentum"} & arguments.keys())}
+    options = {"optim_g": {"type": name, "lr": 1e-3}, "scheduler": {"type": "CyclicLR", **schedule}}
+    if "weight_decay" in arguments:
+        options["optim_g"]["weight_decay"] = 0.01
+    undisturbed, stopped, resumed = (build(**options) for _ in range(3))
+    for model, count in ((undisturbed, 4), (stopped, 2)):
+        steps(model, batch, count)
+    stopped.save(0, 2)
+    resumed.net_g.load_state_dict(torch.load(tmp_path / "models" / "net_g_2.pth", weights_only=True)["params"])
+    resumed.resume_training(torch.load(tmp_path / "training_states" / "2.state", weights_only=True))
+    steps(resumed, batch, 4, first=3)
+    expected = undisturbed.net_g.state_dict()
+    assert all(torch.equal(weight, expected[key]) for key, weight in resumed.net_g.state_dict().items())
+    assert "changed options" not in log.text
 
 
 @pytest.mark.parametrize("name", sorted(schedulers()))

@@ -1,12 +1,18 @@
 """Option files that cannot be read."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from macr_plugin.errors import InputError
 from macr_plugin.options import file as option_file
+
+#: Nine lists, each of eight times the one before.
+ALIASES = "\n".join(
+    ["a: &a [x]", *(f"{new}: &{new} [{', '.join([f'*{old}'] * 8)}]" for old, new in pairwise("abcdefghi"))]
+)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +27,7 @@ from macr_plugin.options import file as option_file
         ("[a]: b\n", ":1:1: is not plain YAML: while constructing a mapping; found unhashable key"),
         ("a: &a\n  b: *a\n", " is not plain YAML: a block holds itself"),
         ("[" * 3000, " is not plain YAML: a block holds itself, or blocks are too deep"),
+        (ALIASES, " is not plain YAML: its aliases make it too long"),
         ("- a\n- b\n", " has no keys"),
         ("", " has no keys"),
         ("name: !!python/object/apply:os.mkdir [made_by_yaml]\n", ":1:7: is not plain YAML"),
@@ -39,6 +46,12 @@ def test_an_option_file_in_another_encoding(tmp_path):
     path.write_bytes("name: flou-été\n".encode("latin-1"))
     with pytest.raises(InputError, match=r"latin.yml is not plain YAML: byte 11 is no UTF-8"):
         option_file.read_options(path)
+
+
+def test_aliases_may_stand_for_a_block_many_times(tmp_path):
+    path = tmp_path / "aliases.yml"
+    path.write_text("a: &a {x: 1}\n" + "".join(f"b{number}: *a\n" for number in range(500)))
+    assert option_file.read_options(path)["b499"] == {"x": 1}
 
 
 def test_absent_option_file():

@@ -136,6 +136,9 @@ BROKEN = [
     (STOCK, "train.scheduler.type", "Foo", "train.scheduler.type: unknown scheduler 'Foo': "),
     (STOCK, "train.optim_g", None, "train.optim_g: is missing: BasicSR reads it"),
     (STOCK, "train.optim_g.type", "Foo", "train.optim_g.type: unknown optimizer 'Foo': "),
+    (STOCK, "train.optim_g.type", "AdamW", "train.optim_g.type: unknown optimizer 'AdamW': did you mean Adam?"),
+    (STOCK, "train.optim_g.type", "SGD", "train.optim_g.type: unknown optimizer 'SGD': known are Adam"),
+    (STOCK, "train.scheduler.type", "OneCycleLR", "train.scheduler.type: unknown scheduler 'OneCycleLR': "),
     (STOCK, "train", None, "train: is missing: BasicSR reads it"),
     (STOCK, "network_g", None, "network_g: is missing: BasicSR reads it"),
     (STOCK, "logger", None, "logger.print_freq: is missing: BasicSR reads it"),
@@ -392,6 +395,16 @@ def test_a_missing_key_is_named(place):
     del block_at(opt, place[:-1])[place[-1]]
     named = [str(problem) for problem in find_problems(opt)]
     assert any(line.startswith(f"{dotted(place)}: is missing") for line in named), named
+
+
+@pytest.mark.parametrize("base", [BASE, STOCK], ids=["ours", "stock"])
+@pytest.mark.parametrize(("key", "written"), [(5, "5"), (1.5, "1.5"), (True, "true"), (None, "null")])
+@pytest.mark.parametrize("block", [(), ("datasets",), ("datasets", "train"), ("val",), ("val", "metrics")], ids=dotted)
+def test_a_key_that_is_no_text_is_named(base, key, written, block):
+    opt = copy.deepcopy(base)
+    block_at(opt, block)[key] = {"type": "calculate_psnr"}
+    named = [str(problem) for problem in find_problems(opt)]
+    assert f"{dotted((*block, written))}: is a key that YAML does not read as text: quote or remove it" in named, named
 
 
 def broken_file(folder):
