@@ -1,9 +1,9 @@
 """Starts trainings without the seconds of importing torch: imports once, then forks a process for each.
 
-Reads requests, one JSON object a line, and answers each with one: ``start`` (working folder, arguments, environment and
-file for the output) with the process number, ``reap`` (a process that has ended) with its status as
-``subprocess`` counts it. A forked process goes on as ``python -m macr_plugin.train`` does, to the normal end of an
-interpreter.
+Reads requests, one JSON object a line, and answers each with one: ``start`` (program, working folder, arguments,
+environment and file for the output) with the process number, ``reap`` (a process that has ended) with its status as
+``subprocess`` counts it. A forked process goes on as ``python -m macr_plugin.train`` or ``.test`` does, to the normal
+end of an interpreter.
 """
 
 import json
@@ -14,10 +14,12 @@ import sys
 import basicsr.train  # noqa: F401
 import torch.utils.tensorboard  # noqa: F401
 
-from macr_plugin import train
+from macr_plugin import test, train
+
+PROGRAMS = {"train": train, "test": test}
 
 
-def become_training(request):
+def become_program(request):
     os.setsid()
     # Tests that run in the background ignore them, and a training leaves alone what it was told to ignore.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,9 +30,10 @@ def become_training(request):
     for stream in (1, 2):
         os.dup2(output, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.modules["__main__"].__spec__ = train.__spec__
-    sys.argv[:] = ["macr_plugin/train.py", *request["arguments"]]
-    train.main()
+    program = PROGRAMS[request["program"]]
+    sys.modules["__main__"].__spec__ = program.__spec__
+    sys.argv[:] = [program.__file__, *request["arguments"]]
+    program.main()
 
 
 def main():
@@ -41,7 +44,7 @@ def main():
         else:
             answer = os.fork()
             if answer == 0:
-                become_training(request)
+                become_program(request)
                 return
         print(json.dumps(answer), flush=True)
 

@@ -1,8 +1,5 @@
 """Data whose names lead out of every folder, an LMDB's keys and links: nothing is written outside of a run."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -11,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from trainings import OPTIONS, REPOSITORY
+from trainings import OPTIONS
 
 from macr_plugin.archs.macr_arch import MACR
 from macr_plugin.cli import main
@@ -69,8 +66,18 @@ def lmdbs(*keys):
     return {"dataroot_lq": write_lmdb("blur", keys), "dataroot_gt": write_lmdb("sharp", keys)}
 
 
-def run_program(program, data, model="MultiScaleDeblurModel"):
-    """Train two steps with a validation, or test, with every picture saved; returns status and output."""
+@pytest.fixture
+def run_program(starter, run_folder):
+    def run(program, data, model="MultiScaleDeblurModel"):
+        """Train two steps with a validation, or test, with every picture saved; returns status and output."""
+        Path("tiny.yml").write_text(yaml.safe_dump(program_options(program, data, model)))
+        process = starter.start(run_folder, ["-opt", "tiny.yml"], run_folder / "output.txt", program)
+        return process.wait(), process.output.read_text()
+
+    return run
+
+
+def program_options(program, data, model):
     opt = {**OPTIONS, "model_type": model, "num_gpu": 0, "val": {**OPTIONS["val"], "save_img": True, "val_freq": 2}}
     validation = {"name": "val", "num_worker_per_gpu": 0, **data}
     opt["train"] = {**OPTIONS["train"], "total_iter": 2}
@@ -82,17 +89,7 @@ def run_program(program, data, model="MultiScaleDeblurModel"):
         opt = {key: opt[key] for key in ("name", "model_type", "scale", "num_gpu", "network_g", "val")}
         opt.update(datasets={"test_1": validation}, path={"pretrain_network_g": "w.pth"})
         opt["val"] = {key: opt["val"][key] for key in ("save_img", "metrics")} | {"suffix": None}
-    Path("tiny.yml").write_text(yaml.safe_dump(opt))
-    ended = subprocess.run(
-        [sys.executable, "-m", f"macr_plugin.{program}", "-opt", "tiny.yml"],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    return ended.returncode, ended.stdout + ended.stderr
+    return opt
 
 
 def saved_pictures():
@@ -103,7 +100,7 @@ def saved_pictures():
 @pytest.mark.parametrize(
     ("program", "key"), [("train", "{secret}/evil"), ("train", "../../../../../secret/evil"), ("test", "{secret}/evil")]
 )
-def test_keys_that_lead_out_are_named_and_the_program_ends(run_folder, secret, outside, program, key):
+def test_keys_that_lead_out_are_named_and_the_program_ends(run_program, secret, outside, program, key):
     before = outside()
     status, output = run_program(program, {**LMDB, **lmdbs("scene/000000", key.format(secret=secret))})
     assert status == 2, output
@@ -144,7 +141,7 @@ def test_keys_that_lead_out_end_a_benchmark_in_one_line(run_folder, secret, outs
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["MultiScaleDeblurModel", "SRModel"])
 @pytest.mark.parametrize("program", ["train", "test"])
-def test_a_stock_data_set_cannot_lead_out_either(run_folder, secret, outside, program, model):
+def test_a_stock_data_set_cannot_lead_out_either(run_program, secret, outside, program, model):
     """BasicSR's own data set takes such a key: what is saved under it stays in the folder of the run."""
     before = outside()
     status, output = run_program(program, {**STOCK_LMDB, **lmdbs("000000", f"{secret}/evil")}, model)
@@ -155,7 +152,7 @@ def test_a_stock_data_set_cannot_lead_out_either(run_folder, secret, outside, pr
 
 @pytest.mark.slow
 @pytest.mark.parametrize("program", ["train", "test"])
-def test_linked_scenes_are_read_and_nothing_is_written_there(run_folder, secret, outside, program):
+def test_linked_scenes_are_read_and_nothing_is_written_there(run_program, secret, outside, program):
     for kind in ("blur", "sharp"):
         (secret / "scene" / kind).mkdir(parents=True)
         for number in range(2):

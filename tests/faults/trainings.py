@@ -110,9 +110,9 @@ class Starter:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def start(self, folder, arguments, output, **environment):
-        request = {"folder": str(folder), "arguments": arguments, "output": str(output), "environment": environment}
-        return Process(self, self.ask(request), output)
+    def start(self, folder, arguments, output, program="train", **environment):
+        request = {"program": program, "folder": str(folder), "arguments": arguments, "output": str(output)}
+        return Process(self, self.ask({**request, "environment": environment}), output)
 
 
 class Process:

@@ -1,5 +1,6 @@
 """The commands as users type them, on bad options: a line for each mistake, status 2, nothing made, no code run."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ def is_untouched(working_folder):
     return lambda *allowed: {path.name for path in working_folder.iterdir()} == before | set(allowed)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
@@ -27,13 +27,16 @@ def is_untouched(working_folder):
         ("trian:lr=1", "the option file has no block trian"),
     ],
 )
-def test_a_forced_value_runs_no_code_and_leads_nowhere(tiny_options, run_python, is_untouched, command, entry, message):
+def test_a_forced_value_runs_no_code_and_leads_nowhere(tiny_options, run_python, is_untouched, entry, message):
     options = tiny_options()
-    status, output = run_python("-m", command, "-opt", options, "--force_yml", entry)
-    assert status == 2, output
-    assert "Traceback" not in output
-    (line,) = [line for line in output.splitlines() if ": error: " in line]
-    assert message in line
+    # All at once: they mostly import, and none of them may write.
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(run_python, "-m", name, "-opt", options, "--force_yml", entry) for name in COMMANDS]
+    for status, output in (run.result() for run in runs):
+        assert status == 2, output
+        assert "Traceback" not in output
+        (line,) = [line for line in output.splitlines() if ": error: " in line]
+        assert message in line
     assert is_untouched(options)
     assert not Path("..", "..", "evil").exists()
 

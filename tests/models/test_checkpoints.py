@@ -1,6 +1,7 @@
 """Checkpoints: exact resumes, cleaning up, the newest kept."""
 
 import random
+import resource
 import threading
 from collections import Counter
 
@@ -9,7 +10,13 @@ import pytest
 import torch
 
 from macr_plugin.errors import InputError
-from macr_plugin.models.checkpoints import CheckpointWriter, random_states, remove_older, restore_random_states
+from macr_plugin.models.checkpoints import (
+    CheckpointWriter,
+    random_states,
+    remove_older,
+    restore_random_states,
+    save_atomically,
+)
 
 
 def draws():
@@ -21,6 +28,20 @@ def test_random_generators_go_on_where_they_were(tmp_path):
     expected = draws()
     restore_random_states(torch.load(tmp_path / "states", weights_only=True))
     assert draws() == expected
+
+
+def test_a_disk_that_takes_no_more_says_why_and_the_old_file_stays(tmp_path):
+    path = tmp_path / "net_g_5.pth"
+    save_atomically({"params": torch.zeros(3)}, path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"net_g_5.pth could not be written \(.*File too large.*free some disk"):
+            save_atomically({str(number): torch.ones(100, 100) for number in range(5)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert torch.load(path)["params"].tolist() == [0, 0, 0]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_resumed_model_is_that_of_an_undisturbed_training(build, batch, tmp_path):
