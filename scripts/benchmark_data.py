@@ -296,7 +296,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add_output_options(parser)
     options = parser.parse_args(arguments)
     if options.quick:
-        options.frames, options.rounds, options.seconds = 16, 1, 0.2
+        options.frames, options.rounds, options.seconds = 8, 1, 0.1
     if min(options.frames, options.rounds) < 1 or (options.soak is not None and options.soak < 10):
         parser.error("--frames and --rounds must be at least 1, --soak at least 10")
     return options

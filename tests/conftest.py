@@ -10,6 +10,7 @@ from basicsr.models.base_model import BaseModel
 from basicsr.models.realesrgan_model import RealESRGANModel
 from basicsr.models.realesrnet_model import RealESRNetModel
 from basicsr.utils.file_client import FileClient
+from started_programs import Starter
 
 
 def pytest_collection_modifyitems(items):
@@ -48,6 +49,13 @@ def restored_basicsr():
         if vars(BaseModel)[name] is not method:
             setattr(BaseModel, name, method)
     FileClient._backends = backends
+
+
+@pytest.fixture(scope="session")
+def starter():
+    """Starts the plugin's programs without the seconds of importing torch."""
+    with Starter() as starter:
+        yield starter
 
 
 @pytest.fixture(scope="module")

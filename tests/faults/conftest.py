@@ -1,14 +1,7 @@
 """Trainings that start within a second or two."""
 
 import pytest
-from trainings import Starter, Training
-
-
-@pytest.fixture(scope="module")
-def starter():
-    """Imports torch once for all trainings of a module."""
-    with Starter() as starter:
-        yield starter
+from trainings import Training
 
 
 @pytest.fixture

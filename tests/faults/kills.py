@@ -14,7 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from trainings import SAVE_INTERVAL, Starter, Training, differences, logged_steps, wait_until
+sys.path.append(str(Path(__file__).parents[1]))
+from started_programs import Starter, wait_until
+from trainings import SAVE_INTERVAL, Training, differences, logged_steps
 
 #: Workers that load data and processes that train.
 SETTINGS = ((0, 1), (2, 1), (0, 2))

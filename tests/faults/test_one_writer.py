@@ -3,7 +3,8 @@
 import signal
 
 import pytest
-from trainings import logged_steps, wait_until
+from started_programs import wait_until
+from trainings import logged_steps
 
 pytestmark = pytest.mark.slow
 

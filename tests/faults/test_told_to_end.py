@@ -8,7 +8,8 @@ import sys
 import time
 
 import pytest
-from trainings import REPOSITORY, SAVE_INTERVAL, differences, free_port, logged_steps, wait_until
+from started_programs import REPOSITORY, wait_until
+from trainings import SAVE_INTERVAL, differences, free_port, logged_steps
 
 pytestmark = pytest.mark.slow
 

@@ -66,6 +66,17 @@ def tiny_options(working_folder):
 
 
 @pytest.fixture
+def run_training(starter, tmp_path_factory):
+    """Train in the current folder as ``python -m macr_plugin.train`` does; returns the exit status and the output."""
+
+    def run(*arguments, timeout=300):
+        process = starter.start(Path.cwd(), arguments, tmp_path_factory.mktemp("output") / "output.txt")
+        return process.wait(timeout), process.output.read_text()
+
+    return run
+
+
+@pytest.fixture
 def run_python():
     """Run the interpreter of the tests; returns the exit status and the whole output."""
 

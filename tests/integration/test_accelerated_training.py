@@ -26,16 +26,19 @@ def smoothed_losses(output):
         pytest.param(AUTO, marks=pytest.mark.cuda, id="everything automatic"),
     ],
 )
-def test_the_loss_curve_stays_within_one_percent(working_folder, tiny_options, run_python, acceleration):
+def test_the_loss_curve_stays_within_one_percent(working_folder, tiny_options, run_training, acceleration):
     curves = []
     for chosen in ({"precision": "fp32"}, acceleration):
         options = tiny_options(
+            datasets__train__gt_size=24,
+            network_g__num_scales=2,
+            train__scale_weights=[1, 1],
             train__total_iter=ITERATIONS,
             train__acceleration=chosen,
             val__val_freq=10 * ITERATIONS,
             logger__save_checkpoint_freq=10 * ITERATIONS,
         )
-        status, output = run_python("-m", "macr_plugin.train", "-opt", options, timeout=900)
+        status, output = run_training("-opt", options, timeout=900)
         assert status == 0, output
         assert "failed (" not in output
         curves.append(smoothed_losses(output))
@@ -44,7 +47,7 @@ def test_the_loss_curve_stays_within_one_percent(working_folder, tiny_options, r
     assert np.abs(accelerated / plain - 1).max() < 0.01
 
 
-def test_a_real_compiler_in_a_real_run(working_folder, tiny_options, run_python):
+def test_a_real_compiler_in_a_real_run(working_folder, tiny_options, run_training):
     """Plain, compiled, plain again, each resuming from the one before; the weights have their usual names."""
     for iterations, acceleration in ((3, {}), (6, {"compile": True}), (9, {})):
         options = tiny_options(
@@ -53,7 +56,7 @@ def test_a_real_compiler_in_a_real_run(working_folder, tiny_options, run_python)
             train__total_iter=iterations,
             train__acceleration=acceleration,
         )
-        status, output = run_python("-m", "macr_plugin.train", "-opt", options, "--auto_resume", timeout=900)
+        status, output = run_training("-opt", options, "--auto_resume", timeout=900)
         assert status == 0, output
         assert "train.acceleration" not in output, "no warning"
     weights = torch.load("experiments/tiny/models/net_g_9.pth", weights_only=True)

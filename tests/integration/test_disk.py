@@ -4,11 +4,8 @@ The disks are real: a file system in memory of a few pages, and folders that nob
 """
 
 import contextlib
-import os
 import re
 import subprocess
-import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import pytest
 import torch
 import yaml
 from saved_pictures import save_pair
+from started_programs import wait_until
 
 from macr_plugin.archs.macr_arch import MACR
 from macr_plugin.cli import main
@@ -162,7 +160,7 @@ def one_line(status, output):
 
 
 @pytest.mark.slow
-def test_a_training_on_a_bad_disk_does_not_start(bad_disk, working_folder, tiny_options, run_python, monkeypatch):
+def test_a_training_on_a_bad_disk_does_not_start(bad_disk, working_folder, tiny_options, run_training, monkeypatch):
     options = Path(tiny_options()).resolve()
     monkeypatch.chdir(bad_disk)
     opt = yaml.safe_load(options.read_text())
@@ -170,39 +168,31 @@ def test_a_training_on_a_bad_disk_does_not_start(bad_disk, working_folder, tiny_
         for key in ("dataroot_lq", "dataroot_gt"):
             dataset[key] = str(working_folder / dataset[key])
     options.write_text(yaml.safe_dump(opt))
-    line = one_line(*run_python("-m", "macr_plugin.train", "-opt", str(options)))
+    line = one_line(*run_training("-opt", str(options)))
     assert re.search(r"No space left on device|Read-only file system", line)
     assert (bad_disk / "mine.txt").read_text() == "mine"
 
 
-@contextmanager
-def training(options, until):
+@pytest.fixture
+def training(starter):
     """A training process that has made a file."""
-    command = [sys.executable, "-m", "macr_plugin.train", "-opt", options]
-    with Path("output.txt").open("wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
-        try:
-            deadline = time.monotonic() + 200
-            while not until.exists():
-                assert process.poll() is None, Path("output.txt").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+
+    def start(options, until):
+        process = starter.start(Path.cwd(), ["-opt", options], Path("output.txt").resolve())
+        assert wait_until(until.exists, [process]), process.output.read_text()
+        return process
+
+    return start
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["models", "training_states"])
-def test_a_folder_that_becomes_read_only_ends_a_training(working_folder, tiny_options, folder):
+def test_a_folder_that_becomes_read_only_ends_a_training(working_folder, tiny_options, training, folder):
     options = tiny_options(train__total_iter=100000, train__scheduler__periods=[100000], val__val_freq=100000)
     run = Path("experiments/tiny")
-    with training(options, run / "training_states" / "3.state") as process, unchangeable(run / folder):
-        process.wait(timeout=200)
-    line = one_line(process.returncode, Path("output.txt").read_text())
+    process = training(options, run / "training_states" / "3.state")
+    with unchangeable(run / folder):
+        line = one_line(process.wait(), process.output.read_text())
     assert f"experiments/tiny/{folder}" in line
     assert "Operation not permitted" in line
     state = torch.load(run / "training_states" / "3.state", weights_only=True)
@@ -210,7 +200,7 @@ def test_a_folder_that_becomes_read_only_ends_a_training(working_folder, tiny_op
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_with_logs_and_curves_ends_a_training(mount, working_folder, tiny_options):
+def test_a_disk_that_fills_up_with_logs_and_curves_ends_a_training(mount, working_folder, tiny_options, training):
     """No checkpoint is due: the log and TensorBoard's writer alone meet the full disk."""
     options = tiny_options(
         train__total_iter=100000,
@@ -223,8 +213,7 @@ def test_a_disk_that_fills_up_with_logs_and_curves_ends_a_training(mount, workin
     for folder in ("experiments", "tb_logger"):
         (disk / folder).mkdir()
         Path(folder).symlink_to(disk / folder)
-    with training(options, disk / "tb_logger" / "tiny") as process:
-        fill(disk)
-        process.wait(timeout=200)
-    line = one_line(process.returncode, Path("output.txt").read_text())
+    process = training(options, disk / "tb_logger" / "tiny")
+    fill(disk)
+    line = one_line(process.wait(), process.output.read_text())
     assert "No space left on device" in line

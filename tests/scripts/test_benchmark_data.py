@@ -35,7 +35,7 @@ def test_table_figures_and_picture(tmp_path):
 
 @pytest.mark.slow
 def test_soak_reports_memory_of_all_processes(tmp_path):
-    result = run("--soak", 30, "--json", tmp_path / "a.json", "--folder", tmp_path)
+    result = run("--soak", 10, "--json", tmp_path / "a.json", "--folder", tmp_path)
     assert result.returncode == 0, result.stderr
     report = json.loads((tmp_path / "a.json").read_text())["soak"]
     assert report["MiB at the start"].keys() == report["MiB at the end"].keys() == {"main", "worker 0", "worker 1"}

@@ -1,4 +1,4 @@
-"""Starts trainings without the seconds of importing torch: imports once, then forks a process for each.
+"""Starts programs without the seconds of importing torch: imports once, then forks a process for each.
 
 Reads requests, one JSON object a line, and answers each with one: ``start`` (program, working folder, arguments,
 environment and file for the output) with the process number, ``reap`` (a process that has ended) with its status as
