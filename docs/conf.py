@@ -7,6 +7,7 @@ import macr_plugin
 
 project = "macr_plugin"
 author = "the macr_plugin authors"
+copyright = author
 release = macr_plugin.__version__
 html_title = f"macr_plugin {release}"
 
@@ -16,11 +17,13 @@ templates_path = ["_templates"]
 
 html_theme = "furo"
 html_static_path = ["_static"]
-html_css_files = ["wide_tables.css"]
+html_css_files = ["narrow_screens.css"]
 html_theme_options = {"source_repository": ""}
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
+# Options keep both of their dashes.
+smartquotes = False
 
 napoleon_use_ivar = True
 autosummary_generate = True

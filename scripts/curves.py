@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+# More of them beside each other could not be read on a page.
+MOST_COLUMNS = 2
 
 
 class Curve(NamedTuple):
@@ -26,7 +30,7 @@ class Curve(NamedTuple):
 
 
 def draw_curves(curves: Sequence[Curve], title: str, path: Path) -> None:
-    """Draw curves side by side.
+    """Draw curves, two in a row.
 
     Args:
         curves: At least one.
@@ -35,9 +39,12 @@ def draw_curves(curves: Sequence[Curve], title: str, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6 * len(curves), 3.8), layout="constrained")
+    columns = min(len(curves), MOST_COLUMNS)
+    rows = math.ceil(len(curves) / columns)
+    figure = Figure(figsize=(4.6 * columns, 3.8 * rows), layout="constrained")
     figure.suptitle(title, fontsize=10)
-    for axes, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
+    for place, curve in enumerate(curves, start=1):
+        axes = figure.add_subplot(rows, columns, place)
         axes.plot(curve.x, curve.y, "o-", label="measured")
         ends = [curve.x[0], curve.x[-1]], [curve.y[0], curve.y[-1]]
         axes.plot(*ends, "--", color="tab:gray", label="straight line")

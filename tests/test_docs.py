@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import pytest
 import macr_plugin
 
 REPOSITORY = Path(__file__).parents[1]
+PUBLIC_CONSTANT = re.compile(r"^#: .*\n(?:#.*\n)*([A-Za-z]\w*)", re.MULTILINE)
 
 
 def public_names():
-    """Full names of the public modules, and of the classes and functions that each defines."""
+    """Full names of the public modules and of what each defines: classes, their methods, functions, and constants
+    that are marked as public by ``#:``."""
     for found in pkgutil.walk_packages(macr_plugin.__path__, "macr_plugin."):
         if any(part.startswith("_") for part in found.name.split(".")):
             continue
@@ -26,6 +29,18 @@ def public_names():
             is_own = getattr(value, "__module__", None) == found.name
             if is_own and not name.startswith("_") and (inspect.isclass(value) or inspect.isfunction(value)):
                 yield f"{found.name}.{name}"
+                yield from (f"{found.name}.{name}.{method}" for method in public_methods(value))
+        constants = PUBLIC_CONSTANT.findall(Path(module.__file__).read_text())
+        exported = getattr(module, "__all__", constants)
+        yield from (f"{found.name}.{constant}" for constant in constants if constant in exported)
+
+
+def public_methods(value):
+    """Names of the methods and properties that a class itself defines; none for a function."""
+    for name, member in vars(value).items() if inspect.isclass(value) else ():
+        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        if not name.startswith("_") and inspect.isfunction(function):
+            yield name
 
 
 @pytest.mark.slow

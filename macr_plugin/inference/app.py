@@ -286,7 +286,7 @@ def serve(deblurrer: Deblurrer, port: int) -> None:
         try:
             listener.bind((HOST, port))
         except (OSError, OverflowError) as error:
-            raise InputError(f"--port {port} cannot be had ({error}): choose another one, or 0 for any") from error
+            raise InputError(f"--port {port} cannot be used ({error}): choose another one, or 0 for any") from error
         # A service that is stopped ends as with Ctrl+C, so that no photographs are left behind.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         photos = Photos(deblurrer, Path(folder))

@@ -66,7 +66,7 @@ class Deblurrer:
         precision: What it runs in, never ``auto``.
 
     Raises:
-        InputError: If the weights, the device or the precision cannot be had.
+        InputError: If the weights or the device are not available, or the device lacks the precision.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Deblurrer:
             The same kind, size and type, on the same device.
 
         Raises:
-            InputError: If it is none of these, or memory does not even suffice for the smallest tile.
+            InputError: If it is none of these, or memory is too small even for the smallest tile.
         """
         if isinstance(image, Tensor):
             if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point() or not image.numel():

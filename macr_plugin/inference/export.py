@@ -37,7 +37,7 @@ def export_network(network: nn.Module, target: Path, file_format: str, source: s
 
     Args:
         network: Maps (N, 3, H, W), RGB in [0, 1], to the same.
-        target: What to write, complete or not at all. Missing folders are made.
+        target: What to write, atomically. Missing folders are made.
         file_format: ``onnx`` for float32 input ``blurred`` and output ``restored``; ``torch-export`` for
             :func:`torch.export.load`, whose ``.module()`` takes and returns a tensor.
         source: Where the weights are from, for the metadata.

@@ -40,7 +40,7 @@ def save_with_options(weights: str | Path, target: str | Path) -> None:
 
     Args:
         weights: As for :func:`load_network`.
-        target: A ``.pth`` file, complete or not at all, which needs no option file beside it.
+        target: A ``.pth`` file, written atomically, which needs no option file beside it.
 
     Raises:
         InputError: As :func:`load_network` does, or if the file cannot be written.

@@ -72,7 +72,7 @@ def deblur_video(
 
     Args:
         source: The video.
-        target: What to write, complete or not at all; its suffix names the container. Missing folders are made.
+        target: What to write, atomically; its suffix names the container. Missing folders are made.
         restore: Maps a frame (H, W, 3), RGB, uint8, to one of the same kind and size.
         progress: Called after each frame with the number of frames done and that of all, 0 where the file does not say.
 

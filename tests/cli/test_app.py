@@ -7,7 +7,7 @@ def test_a_taken_port_is_one_line(refusal):
         taken.listen()
         port = str(taken.getsockname()[1])
         message = refusal("app", "--device", "cpu", "--port", port)
-    assert message.startswith(f"macr: error: --port {port} cannot be had ")
+    assert message.startswith(f"macr: error: --port {port} cannot be used ")
     assert message.endswith(": choose another one, or 0 for any\n")
 
 

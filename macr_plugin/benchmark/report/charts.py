@@ -122,7 +122,7 @@ class StripRow:
 
 @dataclasses.dataclass(frozen=True)
 class Strip:
-    """Frame by frame, how the entries fare.
+    """Frame by frame, how the entries compare.
 
     Attributes:
         name: ``psnr``, or ``difference``, which is seen against 0.

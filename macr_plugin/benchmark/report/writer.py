@@ -92,7 +92,7 @@ class ShownFrame:
 def write_report(results: Results, out: Path) -> Path:
     """Write a benchmark's report.
 
-    The folder receives, each complete or not at all:
+    The folder receives, written atomically:
 
     * ``report.html``: one page that needs no network, with the answer, charts, before/after comparison and tables,
     * ``report.md``: the same as Markdown, without what needs a mouse,
