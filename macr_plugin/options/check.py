@@ -11,7 +11,7 @@ from typing import Any
 from macr_plugin.errors import InputErrors
 from macr_plugin.options.blocks import RUNS, PathOptions, StockRun
 from macr_plugin.options.datasets import DATASETS, LoaderOptions, StockDatasetOptions
-from macr_plugin.options.optimization import STOCK_OPTIMIZERS, STOCK_SCHEDULERS, optimizers, schedulers
+from macr_plugin.options.optimization import optimizers, schedulers, stock_optimizers, stock_schedulers
 from macr_plugin.options.positions import Positions
 from macr_plugin.options.problems import (
     NUMBER_AS_TEXT,
@@ -198,10 +198,10 @@ def _problems_of_optimization(train: Options, is_ours: bool) -> Iterator[Problem
     kinds, schedules = optimizers(), schedulers()
     for key, block in train.items():
         if str(key).startswith("optim_") and isinstance(block, dict):
-            known: Collection[str] = kinds if is_ours else STOCK_OPTIMIZERS
+            known: Collection[str] = kinds if is_ours else stock_optimizers()
             yield from check_call(block, ("train", key), known, kinds.__getitem__, "optimizer")
     if isinstance(train.get("scheduler"), dict):
-        known = schedules if is_ours else STOCK_SCHEDULERS
+        known = schedules if is_ours else stock_schedulers()
         yield from check_call(train["scheduler"], ("train", "scheduler"), known, schedules.__getitem__, "scheduler")
 
 

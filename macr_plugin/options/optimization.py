@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 #: They need a closure, sparse gradients, or weights that are matrices.
@@ -12,9 +15,6 @@ UNFIT_SCHEDULERS = (
     *("LRScheduler", "LambdaLR", "MultiplicativeLR"),
     *("ReduceLROnPlateau", "SequentialLR", "ChainedScheduler"),
 )
-#: What BasicSR 1.4.2 builds for its own model classes.
-STOCK_OPTIMIZERS = ("Adam",)
-STOCK_SCHEDULERS = ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR")
 
 
 @functools.cache
@@ -49,3 +49,26 @@ def schedulers() -> dict[str, Any]:
         "MultiStepRestartLR": lr_scheduler.MultiStepRestartLR,
         "CosineAnnealingRestartLR": lr_scheduler.CosineAnnealingRestartLR,
     }
+
+
+def stock_optimizers() -> list[str]:
+    """Those of :func:`optimizers` that the installed BasicSR builds for its own models: 1.4.2 knows ``Adam`` alone."""
+    from basicsr.models.base_model import BaseModel
+
+    return _named_in(BaseModel.get_optimizer, optimizers())
+
+
+def stock_schedulers() -> list[str]:
+    """Those of :func:`schedulers` that the installed BasicSR builds for its own models."""
+    from basicsr.models.base_model import BaseModel
+
+    return _named_in(BaseModel.setup_schedulers, schedulers())
+
+
+def _named_in(method: Callable[..., Any], names: Iterable[str]) -> list[str]:
+    """Names that a method compares with, by its source; all of them if that is not there."""
+    try:
+        source = inspect.getsource(method)
+    except OSError:
+        return list(names)
+    return [name for name in names if re.search(rf"""["']{name}["']""", source)]
