@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +39,17 @@ class Starter:
         request = {"program": program, "folder": str(folder), "arguments": arguments, "output": str(output)}
         return Process(self, self.ask({**request, "environment": environment}), output)
 
+    def start_ranks(self, folder, arguments, outputs):
+        """Start a training of as many processes as there are files for their output; gloo connects several."""
+        if len(outputs) == 1:
+            return [self.start(folder, arguments, outputs[0])]
+        arguments = [*arguments, "--launcher", "pytorch"]
+        environment = {"WORLD_SIZE": str(len(outputs)), "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+        return [
+            self.start(folder, arguments, output, RANK=str(rank), LOCAL_RANK=str(rank), **environment)
+            for rank, output in enumerate(outputs)
+        ]
+
 
 class Process:
     """A started program, the leader of a process group of its own."""
@@ -61,6 +73,12 @@ class Process:
             raise AssertionError(f"still running after {timeout} s:\n{self.output.read_text()}")
         os.close(self._descriptor)
         return self._starter.ask({"reap": self.number})
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
 
 
 def wait_until(condition, processes, timeout=120):

@@ -8,8 +8,8 @@ import sys
 import time
 
 import pytest
-from started_programs import REPOSITORY, wait_until
-from trainings import SAVE_INTERVAL, differences, free_port, logged_steps
+from started_programs import REPOSITORY, free_port, wait_until
+from trainings import SAVE_INTERVAL, differences, logged_steps
 
 pytestmark = pytest.mark.slow
 

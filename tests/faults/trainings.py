@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import re
-import socket
 
 import cv2
 import numpy as np
@@ -113,20 +112,7 @@ class Training:
         ranks = ranks or self.ranks
         arguments = ["-opt", "tiny.yml", *(arguments or ("--auto_resume",))]
         self._starts += 1
-        if ranks == 1:
-            return [self.starter.start(self.folder, arguments, self._output(0))]
-        environment = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
-        return [
-            self.starter.start(
-                self.folder,
-                [*arguments, "--launcher", "pytorch"],
-                self._output(rank),
-                RANK=str(rank),
-                LOCAL_RANK=str(rank),
-                **environment,
-            )
-            for rank in range(ranks)
-        ]
+        return self.starter.start_ranks(self.folder, arguments, [self._output(rank) for rank in range(ranks)])
 
     def start_until(self, step):
         """Start all ranks and wait until a step was logged."""
@@ -177,12 +163,6 @@ class Training:
 def logged_steps(output):
     """Steps that a log says were taken."""
     return [int(number.replace(",", "")) for number in re.findall(r"iter:\s*([\d,]+), lr", output)]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
 
 
 def differences(expected, found, place=""):

@@ -67,11 +67,16 @@ def tiny_options(working_folder):
 
 @pytest.fixture
 def run_training(starter, tmp_path_factory):
-    """Train in the current folder as ``python -m macr_plugin.train`` does; returns the exit status and the output."""
+    """Train in the current folder as ``python -m macr_plugin.train`` does; returns the exit status and the output.
 
-    def run(*arguments, timeout=300):
-        process = starter.start(Path.cwd(), arguments, tmp_path_factory.mktemp("output") / "output.txt")
-        return process.wait(timeout), process.output.read_text()
+    Of several processes the status is the first that is not 0, the output that of the first process.
+    """
+
+    def run(*arguments, timeout=300, ranks=1):
+        folder = tmp_path_factory.mktemp("output")
+        processes = starter.start_ranks(Path.cwd(), arguments, [folder / f"{rank}.txt" for rank in range(ranks)])
+        statuses = [process.wait(timeout) for process in processes]
+        return next(filter(None, statuses), 0), processes[0].output.read_text()
 
     return run
 

@@ -8,7 +8,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-def test_torchrun_trains_saves_and_resumes_both_networks(working_folder, tiny_options, run_python):
+def test_two_processes_train_save_and_resume_both_networks(working_folder, tiny_options, run_training):
     def options(total_iter):
         return tiny_options(
             model_type="MultiScaleDeblurGANModel",
@@ -19,9 +19,7 @@ def test_torchrun_trains_saves_and_resumes_both_networks(working_folder, tiny_op
             train__total_iter=total_iter,
         )
 
-    command = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29517", "-m", "macr_plugin.train"]
-    command += ["-opt", options(6), "--launcher", "pytorch"]
-    status, output = run_python(*command, timeout=600)
+    status, output = run_training("-opt", options(6), ranks=2)
     assert status == 0, output
     losses = [re.findall(r"(l_\w+|out_\w+): ", line) for line in output.splitlines() if "l_d_real" in line]
     discriminator_alone = ["l_d_real", "out_d_real", "l_d_fake", "out_d_fake"]
@@ -30,8 +28,7 @@ def test_torchrun_trains_saves_and_resumes_both_networks(working_folder, tiny_op
     assert "# psnr:" in output
     models = Path("experiments/tiny/models")
     assert {path.name for path in models.glob("*_6.pth")} == {"net_g_6.pth", "net_d_6.pth"}
-    options(8)
-    status, output = run_python(*command, "--auto_resume", timeout=600)
+    status, output = run_training("-opt", options(8), "--auto_resume", ranks=2)
     assert status == 0, output
     assert "Loading DeepDeblurDiscriminator model from" in output
     assert "iter: 6." in output

@@ -132,7 +132,7 @@ def test_script_for_several_processes(working_folder, tiny_options, run_python):
 
 
 @pytest.mark.parametrize("num_frames", [3, 5])
-def test_two_processes_validate_as_one(working_folder, tiny_options, run_python, num_frames):
+def test_two_processes_validate_as_one(working_folder, tiny_options, run_training, num_frames):
     """With a learning rate of 0, so that both runs have the same weights."""
     changes = {
         "datasets__val__num_frames": num_frames,
@@ -140,15 +140,13 @@ def test_two_processes_validate_as_one(working_folder, tiny_options, run_python,
         **{"train__total_iter": 3, "train__ema_decay": 0, "train__optim_g__lr": 0.0, "val__comparison_frames": 3},
     }
     options = tiny_options(**changes)
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29512"]
-    command = ["-m", "macr_plugin.train", "-opt", options, "--auto_resume"]
-    two_processes = [*torchrun, *command, "--launcher", "pytorch"]
+    command = ["-opt", options, "--auto_resume"]
     one, two = Path("experiments/one"), Path("experiments/tiny")
-    for arguments in (command, two_processes):
-        status, output = run_python(*arguments)
+    for ranks in (1, 2):
+        status, output = run_training(*command, ranks=ranks)
         assert status == 0, output
         assert f"Validation demo-test, {num_frames} frames" in output
-        if arguments is command:
+        if ranks == 1:
             two.rename(one)
     bests = [torch.load(run / "models" / "net_g_best.pth", weights_only=True)["best"] for run in (one, two)]
     assert bests[0]["val"] == pytest.approx(bests[1]["val"], abs=1e-6)
@@ -160,7 +158,7 @@ def test_two_processes_validate_as_one(working_folder, tiny_options, run_python,
 
     tiny_options(**{**changes, "train__total_iter": 6})
     before = (two / "models" / "net_g_best.pth").read_bytes()
-    status, output = run_python(*two_processes)
+    status, output = run_training(*command, ranks=2)
     assert status == 0, output
     assert iterations(output)[0] == 4
     assert (two / "models" / "net_g_best.pth").read_bytes() == before, "no better than before the resume"
