@@ -17,20 +17,36 @@ templates_path = ["_templates"]
 
 html_theme = "furo"
 html_static_path = ["_static"]
-html_css_files = ["narrow_screens.css"]
+html_css_files = ["site.css"]
 html_theme_options = {"source_repository": ""}
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-# Options keep both of their dashes.
-smartquotes = False
 
 napoleon_use_ivar = True
 autosummary_generate = True
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-# What torch's modules and Python's dataclasses document themselves.
-autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": True}
+autodoc_default_options = {
+    "members": True,
+    # What torch's modules and Python's dataclasses document themselves.
+    "undoc-members": False,
+    "show-inheritance": True,
+    # Of every pydantic model and every torch module: not ours to explain.
+    "exclude-members": "model_config, training",
+}
+
+
+def keep_colons(app, what, name, obj, options, lines):
+    """Put an empty comment first: Napoleon takes what an attribute's first line has before a colon for its type."""
+    if what in ("attribute", "data", "property") and lines:
+        lines[:0] = ["..", ""]
+
+
+def setup(app):
+    """Look at docstrings before Napoleon does, whose priority is 500."""
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)
+
 
 # GitHub draws the diagrams; here they stand as text, since nothing is loaded from other sites.
 lexers["mermaid"] = TextLexer()

@@ -59,7 +59,7 @@ class PathOptions(Block):
     pretrain_network_d: str | None = Field(None, description="the same of the discriminator")
     param_key_d: str | None = Field(None, description="the same of the discriminator")
     strict_load_d: bool = Field(True, description="the same of the discriminator")
-    resume_state: str | None = Field(None, description=".state file to go on from; --auto_resume finds the newest")
+    resume_state: str | None = Field(None, description=".state file to go on from; `--auto_resume` finds the newest")
     ignore_resume_networks: list[str] | str | None = Field(None, description="networks not to load in a resume")
 
 
@@ -202,7 +202,7 @@ class Run(Block):
     train: TrainOptions | None = Field(None, description="how the network is trained")
     val: ValOptions | None = Field(None, description="how it is measured")
     logger: LoggerOptions | None = Field(None, description="what is logged and saved, and how often")
-    dist_params: DistributedOptions | None = Field(None, description="for --launcher slurm")
+    dist_params: DistributedOptions | None = Field(None, description="for `--launcher slurm`")
     find_unused_parameters: bool = Field(False, description="of DistributedDataParallel")
 
 
