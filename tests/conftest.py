@@ -10,6 +10,7 @@ from basicsr.models.base_model import BaseModel
 from basicsr.models.realesrgan_model import RealESRGANModel
 from basicsr.models.realesrnet_model import RealESRNetModel
 from basicsr.utils.file_client import FileClient
+from basicsr.utils.registry import DATASET_REGISTRY
 from started_programs import Starter
 
 
@@ -38,6 +39,12 @@ def restored_basicsr():
     before = [(module, dict(vars(module))) for module in modules]
     methods, backends = dict(vars(BaseModel)), dict(FileClient._backends)
     report_of_threads = threading.excepthook
+    readers = [
+        (kind, name, vars(kind)[name])
+        for _, kind in DATASET_REGISTRY
+        for name in ("__init__", "__getitem__")
+        if name in vars(kind)
+    ]
     exchanges = {model: model._dequeue_and_enqueue for model in (RealESRNetModel, RealESRGANModel)}
     yield
     threading.excepthook = report_of_threads
@@ -45,6 +52,8 @@ def restored_basicsr():
         vars(module).update(attributes)
     for model, exchange in exchanges.items():
         model._dequeue_and_enqueue = exchange
+    for kind, name, method in readers:
+        setattr(kind, name, method)
     for name, method in methods.items():
         if vars(BaseModel)[name] is not method:
             setattr(BaseModel, name, method)

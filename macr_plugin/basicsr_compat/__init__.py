@@ -18,6 +18,7 @@ The faults, by module:
 * ``signals``: steps that are lost where a training is told to end.
 * ``event_log``: curves that run double after a resume.
 * ``pretrained``: weights to start from in other files than its own.
+* ``data_files``: data sets that do not say which file they cannot read.
 * ``distributed``: processes on a CPU.
 * ``degradation``: models that degrade their batches on a GPU whatever they are told.
 * ``epochs``: a loop that ends early, a resume that starts an epoch again, a sampler that does not tell its draws.
@@ -37,6 +38,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from macr_plugin.basicsr_compat.command_line import mend_forced_values
+from macr_plugin.basicsr_compat.data_files import mend_data_files
 from macr_plugin.basicsr_compat.degradation import mend_degradation_on_cpu
 from macr_plugin.basicsr_compat.distributed import mend_distributed_on_cpu
 from macr_plugin.basicsr_compat.epochs import mend_epochs
@@ -100,6 +102,7 @@ def mend_training_program(
     mend_resumed_weights()
     mend_changed_schedules()
     mend_worker_seeds()
+    mend_data_files()
     mend_epochs(draw)
     mend_cuda_prefetcher()
     mend_lmdb_environments(environments)

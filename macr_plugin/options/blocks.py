@@ -148,6 +148,17 @@ class OpenBlock(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
+#: Others' files have 0 and 1 too.
+Switch = bool | Literal[0, 1]
+
+
+class StockPathOptions(OpenBlock):
+    """Block ``path`` of any model class."""
+
+    resume_state: str | None = Field(None, description=".state file to go on from")
+    ignore_resume_networks: list[str] | str | None = Field(None, description="networks not to load in a resume")
+
+
 class StockTrainOptions(OpenBlock):
     """Block ``train`` of any model class."""
 
@@ -156,6 +167,8 @@ class StockTrainOptions(OpenBlock):
         None, description="steps of rising learning rate; -1 for none"
     )
     ema_decay: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="decay of the averaged weights")
+    net_d_iters: Count | None = Field(None, description="the network is updated in every n-th step only")
+    net_d_init_iters: NotNegative | None = Field(None, description="steps at first of the discriminator alone")
 
 
 class StockValOptions(OpenBlock):
@@ -172,6 +185,7 @@ class StockLoggerOptions(OpenBlock):
     print_freq: Count | None = Field(None, description="steps between log lines")
     save_checkpoint_freq: Count | None = Field(None, description="steps between checkpoints")
     use_tb_logger: bool | None = Field(None, description="curves for TensorBoard")
+    wandb: dict[str, Any] | None = Field(None, description="Weights & Biases")
 
 
 class StockRun(OpenBlock):
@@ -182,11 +196,12 @@ class StockRun(OpenBlock):
     num_gpu: Annotated[int, Field(ge=0)] | Literal["auto"] = Field("auto", description="GPUs of this process")
     manual_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(None, description="seed; empty draws one")
     datasets: dict[str, dict[str, Any]] = Field(description="train, val, val_2, test_1 ...")
-    path: dict[str, Any] = Field({}, description="weights and states to start from")
+    path: StockPathOptions = Field({}, description="weights and states to start from")  # type: ignore[assignment]
     train: StockTrainOptions | None = Field(None, description="how the network is trained")
     val: StockValOptions | None = Field(None, description="how it is measured")
     logger: StockLoggerOptions | None = Field(None, description="what is logged and saved, and how often")
     scale: Annotated[int, Field(ge=1)] | None = Field(None, description="how many times larger the result is")
+    dist_params: DistributedOptions | None = Field(None, description="for --launcher slurm")
 
 
 class Run(Block):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from macr_plugin.options.problems import (
 )
 from macr_plugin.options.required import is_of_basicsr, missing_keys
 from macr_plugin.options.rules import broken_rules
-from macr_plugin.options.sets import missing_weights, unusable_sets
+from macr_plugin.options.sets import missing_weights, paths_of_set, unusable_sets
 from macr_plugin.options.signatures import check_call, names
 
 Options = dict[str, Any]
@@ -138,13 +139,14 @@ def _problems_of_blocks(opt: Options) -> Iterator[Problem]:
         if problem.place not in named:
             named.add(problem.place)
             yield problem
-    for problem in _numbers_as_text(opt.get("train"), ("train",)):
+    for problem in _misread_numbers(opt.get("train"), ("train",)):
         if problem.place not in named:
             yield problem
 
 
 def _near_paths(path: Any) -> Iterator[Problem]:
     for key in path if isinstance(path, dict) else ():
+        yield from _known_path(key, path[key])
         near = difflib.get_close_matches(str(key), PathOptions.model_fields, n=1, cutoff=0.8)
         if any(word in str(key) for word in PATH_WORDS):
             continue
@@ -152,6 +154,14 @@ def _near_paths(path: Any) -> Iterator[Problem]:
             yield Problem(("path", key), unknown(key, PathOptions.model_fields, "key"), is_spelling=True)
         elif not isinstance(path[key], str):
             yield Problem(("path", key), f"is {path[key]!r}: BasicSR makes a folder of it, write its name or remove it")
+
+
+def _known_path(key: Any, value: Any) -> Iterator[Problem]:
+    """What BasicSR reads for each network of any name."""
+    if str(key).startswith(("pretrain_network", "param_key")) and not isinstance(value, str | None):
+        yield Problem(("path", key), f"is {value!r}: it must be text")
+    if str(key).startswith("strict_load") and not isinstance(value, bool | int | None):
+        yield Problem(("path", key), f"is {value!r}: it must be true or false")
 
 
 def _problems_of_datasets(opt: Options, is_ours: bool) -> Iterator[Problem]:
@@ -170,6 +180,10 @@ def _problems_of_datasets(opt: Options, is_ours: bool) -> Iterator[Problem]:
         else:
             others = StockDatasetOptions if is_of_basicsr(DATASET_REGISTRY, kind) else LoaderOptions
             yield from validate(DATASETS.get(kind, others), dataset, place)
+            if others is StockDatasetOptions:
+                for key in paths_of_set(dataset):
+                    if not isinstance(dataset[key], str | None):
+                        yield Problem((*place, key), f"is {dataset[key]!r}: it must be text")
         if (is_ours or opt.get("train")) and str(phase).split("_")[0] not in ("train", "val", "test"):
             yield Problem(place, unknown(phase, ("train", "val", "test"), "phase"))
 
@@ -177,18 +191,19 @@ def _problems_of_datasets(opt: Options, is_ours: bool) -> Iterator[Problem]:
 def _problems_of_classes(opt: Options, is_ours: bool) -> Iterator[Problem]:
     from basicsr.utils import registry
 
+    is_known = is_ours or is_of_basicsr(registry.MODEL_REGISTRY, opt.get("model_type"))
     for key, block in opt.items():
         if is_ours and str(key).startswith("network_") and key not in NETWORKS:
             yield Problem((key,), unknown(key, NETWORKS, "key"), is_spelling=True)
-        elif str(key).startswith("network_") and (is_ours or isinstance(block, dict)) and block is not None:
+        elif str(key).startswith("network_") and (is_known or isinstance(block, dict)) and block is not None:
             yield from _call(block, (key,), registry.ARCH_REGISTRY, "network", is_ours)
     if is_ours and opt.get("network_g") is None:
         yield Problem(("network_g",), "is missing: it says which network is trained or tested, such as type: MACR")
     train = _mapping(opt.get("train"))
     for key, block in train.items():
-        if str(key).endswith("_opt") and isinstance(block, dict):
+        if str(key).endswith("_opt") and (isinstance(block, dict) or (is_known and block)):
             yield from _call(block, ("train", key), registry.LOSS_REGISTRY, "loss", is_ours)
-    if is_ours or is_of_basicsr(registry.MODEL_REGISTRY, opt.get("model_type")):
+    if is_known:
         yield from _problems_of_optimization(train, is_ours)
     for name, metric in _mapping(_mapping(opt.get("val")).get("metrics")).items():
         yield from _call(metric, ("val", "metrics", name), registry.METRIC_REGISTRY, "metric", is_ours)
@@ -197,10 +212,10 @@ def _problems_of_classes(opt: Options, is_ours: bool) -> Iterator[Problem]:
 def _problems_of_optimization(train: Options, is_ours: bool) -> Iterator[Problem]:
     kinds, schedules = optimizers(), schedulers()
     for key, block in train.items():
-        if str(key).startswith("optim_") and isinstance(block, dict):
+        if str(key).startswith("optim_") and block is not None:
             known: Collection[str] = kinds if is_ours else stock_optimizers()
             yield from check_call(block, ("train", key), known, kinds.__getitem__, "optimizer")
-    if isinstance(train.get("scheduler"), dict):
+    if train.get("scheduler") is not None:
         known = schedules if is_ours else stock_schedulers()
         yield from check_call(train["scheduler"], ("train", "scheduler"), known, schedules.__getitem__, "scheduler")
 
@@ -213,9 +228,11 @@ def _mapping(value: Any) -> Options:
     return value if isinstance(value, dict) else {}
 
 
-def _numbers_as_text(block: Any, place: Place) -> Iterator[Problem]:
+def _misread_numbers(block: Any, place: Place) -> Iterator[Problem]:
     pairs = block.items() if isinstance(block, dict) else enumerate(block) if isinstance(block, list) else ()
     for key, value in pairs:
         if isinstance(value, str) and NUMBER_AS_TEXT.fullmatch(value):
             yield Problem((*place, key), number_as_text(value))
-        yield from _numbers_as_text(value, (*place, key))
+        elif isinstance(value, float) and math.isnan(value):
+            yield Problem((*place, key), "is nan: it must be a number")
+        yield from _misread_numbers(value, (*place, key))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from macr_plugin.options.blocks import Block, Count, Finite, FolderName, OpenBlock
+from macr_plugin.options.blocks import Block, Count, Finite, FolderName, NotNegative, OpenBlock, Switch
 
 Averaging = Literal["linear", "encoded", "gamma2.2", "highlights"]
 Depth = Literal["flat", "ground", "slanted", "smooth"]
@@ -101,8 +101,11 @@ class LoaderOptions(OpenBlock):
 
     num_worker_per_gpu: Annotated[int, Field(ge=0)] | None = Field(None, description="data loading processes")
     batch_size_per_gpu: Annotated[int, Field(ge=1)] | None = Field(None, description="pictures in a step and process")
-    dataset_enlarge_ratio: Annotated[float, Field(gt=0)] = Field(1, description="passes over the data in an epoch")
+    dataset_enlarge_ratio: Annotated[Finite, Field(gt=0)] = Field(1, description="passes over the data in an epoch")
     prefetch_mode: Literal["cpu", "cuda"] | None = Field(None, description="how the next batch is fetched ahead")
+    num_prefetch_queue: NotNegative = Field(1, description="batches that prefetch_mode: cpu holds")
+    pin_memory: Switch | None = Field(None, description="page-locked memory, faster to copy to the GPU")
+    persistent_workers: Switch | None = Field(None, description="keep the workers from epoch to epoch")
 
 
 class StockBackendOptions(OpenBlock):
@@ -114,7 +117,9 @@ class StockBackendOptions(OpenBlock):
 class StockDatasetOptions(LoaderOptions):
     """What BasicSR's own datasets read alike."""
 
-    io_backend: StockBackendOptions | None = Field(None, description="how the pictures are stored")
+    io_backend: StockBackendOptions = Field(None, description="how the pictures are stored")  # type: ignore[assignment]
+    use_hflip: Switch | None = Field(None, description="mirror half of the crops")
+    use_rot: Switch | None = Field(None, description="turn half of the crops")
     gt_size: Annotated[int, Field(ge=1)] | None = Field(None, description="side of the random crops in pixels")
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple, get_type_hints
 
+import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from macr_plugin.errors import nearest_name
@@ -113,8 +114,9 @@ def _problem(detail: Any, model: type, block: Any, place: Place, kind: str) -> P
 
 
 def number_as_text(value: str) -> str:
-    """Say that YAML takes a number for text."""
-    return f"YAML reads {value} as text: write !!float {value}"
+    """Say that YAML takes a number for text: it was quoted, or is none of YAML 1.1."""
+    is_quoted = not isinstance(yaml.safe_load(value), str)
+    return f"YAML reads {value} as text: write {'it without quotes' if is_quoted else f'!!float {value}'}"
 
 
 def _path_in(block: Any, location: tuple[Any, ...]) -> Place:

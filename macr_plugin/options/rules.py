@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 from macr_plugin.options.blocks import RUNS
 from macr_plugin.options.datasets import DATASETS
 from macr_plugin.options.problems import Place, Problem, unknown
+from macr_plugin.options.required import is_of_basicsr
 from macr_plugin.options.trials import refused_crops, refused_parts
 
 Options = dict[str, Any]
@@ -26,11 +27,14 @@ def broken_rules(opt: Options, is_spelled_right: bool = True) -> Iterator[Proble
         opt: Options whose types are right.
         is_spelled_right: Whether every key is known, so that classes can be built with their arguments.
     """
+    from basicsr.utils.registry import MODEL_REGISTRY
+
     train, val = opt.get("train") or {}, opt.get("val") or {}
     is_ours = opt["model_type"] in RUNS
+    is_known = is_ours or is_of_basicsr(MODEL_REGISTRY, opt["model_type"])
     for phase, dataset in opt["datasets"].items():
         yield from _dataset(dataset, ("datasets", phase), opt["model_type"], bool(train))
-    schedule = list(_schedule(train))
+    schedule = [*_schedule(train), *(_rates(train) if is_known else ())]
     yield from schedule
     yield from _names_of_files(opt, is_ours)
     yield from _metrics(val.get("metrics") or {})
@@ -42,10 +46,10 @@ def broken_rules(opt: Options, is_spelled_right: bool = True) -> Iterator[Proble
         yield from _names_of_sets(opt["datasets"])
         yield from _network_and_crops(opt)
         yield from _adversarial(opt)
-        refused = list(refused_parts(opt)) if is_spelled_right and not schedule else []
-        yield from refused
-        if is_spelled_right and not refused:
-            yield from refused_crops(opt)
+    refused = list(refused_parts(opt)) if is_known and is_spelled_right and not schedule else []
+    yield from refused
+    if is_ours and is_spelled_right and not refused:
+        yield from refused_crops(opt)
 
 
 def _dataset(dataset: Options, place: Place, model: str, trains: bool) -> Iterator[Problem]:
@@ -60,6 +64,8 @@ def _dataset(dataset: Options, place: Place, model: str, trains: bool) -> Iterat
             (*place, "render_on"),
             f"device needs model_type: MultiScaleDeblurModel, which renders: {model} does not, set render_on: cpu",
         )
+    if dataset.get("persistent_workers") and dataset.get("num_worker_per_gpu") == 0:
+        yield Problem((*place, "persistent_workers"), "needs num_worker_per_gpu of at least 1: set it to false")
     if dataset["type"] not in DATASETS:
         return
     backend, lq, gt = ((dataset.get(key)) for key in ("io_backend", "dataroot_lq", "dataroot_gt"))
@@ -72,8 +78,6 @@ def _dataset(dataset: Options, place: Place, model: str, trains: bool) -> Iterat
         for key in ("gt_size", "batch_size_per_gpu", "num_worker_per_gpu"):
             if key in DATASETS[dataset["type"]].model_fields and dataset.get(key) is None:
                 yield Problem((*place, key), "is missing: a training needs it, see options/macr_gopro.yml")
-    if dataset.get("persistent_workers") and dataset.get("num_worker_per_gpu") == 0:
-        yield Problem((*place, "persistent_workers"), "needs num_worker_per_gpu of at least 1: set it to false")
     if dataset.get("on_bad_sample") == "skip" and place[1] != "train":
         yield Problem((*place, "on_bad_sample"), "is skip: a measurement needs every sample, remove it")
     for key in ("blur_extent", "turn_share", "photon_noise", "read_noise", "jpeg_quality"):
@@ -107,7 +111,7 @@ def _schedule(train: Options) -> Iterator[Problem]:
                 (*place, "periods"),
                 f"add up to {sum(periods)}, fewer than train.total_iter {total}: lengthen the last period",
             )
-        elif not isinstance(weights, (list, tuple)) or len(weights) != len(periods):
+        elif not _are_numbers(list(weights) if isinstance(weights, tuple) else weights) or len(weights) != len(periods):
             yield Problem(
                 (*place, "restart_weights"), f"is {weights!r}: give one for each of the {len(periods)} periods"
             )
@@ -120,9 +124,19 @@ def _schedule(train: Options) -> Iterator[Problem]:
         milestones = scheduler.get("milestones")
         if not _are_numbers(milestones) or not all(step >= 1 and step == int(step) for step in milestones):
             yield Problem((*place, "milestones"), f"is {milestones!r}: it must be a list of iterations such as [1000]")
+        for key in ("restarts", "restart_weights"):
+            if key in scheduler and not _are_numbers(scheduler[key]):
+                yield Problem((*place, key), f"is {scheduler[key]!r}: it must be a list of numbers")
         gamma = scheduler.get("gamma", 0.1)
         if not _is_number(gamma) or not 0 <= gamma < float("inf"):
             yield Problem((*place, "gamma"), f"is {gamma!r}: it must be a factor of the rate, 0 or more")
+
+
+def _rates(train: Options) -> Iterator[Problem]:
+    for key in ("optim_g", "optim_d"):
+        rate = (train.get(key) or {}).get("lr", 1)
+        if not _is_number(rate) or not 0 <= rate < float("inf"):
+            yield Problem(("train", key, "lr"), f"is {rate!r}: it must be 0 or more")
 
 
 def _network_and_crops(opt: Options) -> Iterator[Problem]:
@@ -136,10 +150,6 @@ def _network_and_crops(opt: Options) -> Iterator[Problem]:
             f"has {len(weights)} weights and {network['type']} returns {scales} scale(s): "
             "give one for each, finest first",
         )
-    for key in ("optim_g", "optim_d"):
-        rate = (train.get(key) or {}).get("lr", 1)
-        if not _is_number(rate) or not 0 <= rate < float("inf"):
-            yield Problem(("train", key, "lr"), f"is {rate!r}: it must be 0 or more")
     if train and train.get("pixel_opt") is None and train.get("perceptual_opt") is None:
         yield Problem(("train", "pixel_opt"), "is missing: a training needs a loss, this or perceptual_opt")
     if train and opt["datasets"].get("train") is None:

@@ -10,6 +10,7 @@ from typing import Any
 from macr_plugin.errors import InputError
 from macr_plugin.options.datasets import DATASETS
 from macr_plugin.options.problems import Place, Problem
+from macr_plugin.options.required import is_of_basicsr
 from macr_plugin.weights.shipped import shipped_names
 
 Options = dict[str, Any]
@@ -39,24 +40,38 @@ def _is_file(name: str) -> bool:
 
 
 def unusable_sets(opt: Options) -> Iterator[Problem]:
-    """What is wrong with the data of the plugin's datasets.
+    """What is wrong with the data of the plugin's datasets, and which files of BasicSR's are not there.
 
     Args:
         opt: Options whose types are right.
     """
+    from basicsr.utils.registry import DATASET_REGISTRY
+
     for phase, dataset in opt["datasets"].items():
-        if dataset.get("type") not in DATASETS:
-            continue
         place: Place = ("datasets", phase)
-        missing = list(_missing_files(dataset, place))
+        is_ours = dataset.get("type") in DATASETS
+        missing = []
+        if is_ours or is_of_basicsr(DATASET_REGISTRY, dataset.get("type")):
+            missing = list(_missing_files(dataset, place))
         yield from missing
-        if not missing:
+        if is_ours and not missing:
             yield from _unreadable(dataset, place, bool(opt.get("train")))
 
 
+def paths_of_set(dataset: Options) -> list[str]:
+    """Keys of a dataset's options that name folders, LMDBs and lists of files.
+
+    Args:
+        dataset: Options of one of the plugin's or BasicSR's classes.
+    """
+    return [key for key in dataset if str(key).startswith(("dataroot", "meta_info")) or key == "object_folder"]
+
+
 def _missing_files(dataset: Options, place: Place) -> Iterator[Problem]:
-    for key in ("dataroot", "dataroot_lq", "dataroot_gt", "object_folder"):
-        value = dataset.get(key)
+    if (dataset.get("io_backend") or {}).get("type") == "memcached":
+        return
+    for key in paths_of_set(dataset):
+        value = dataset[key]
         if value is not None and not Path(value).expanduser().exists():
             message = f"{value} does not exist: correct the path, or make the data with macr prepare or synthesize"
             yield Problem((*place, key), message)

@@ -46,12 +46,13 @@ def check_call(
     if not isinstance(name, str) or name not in known:
         yield Problem((*place, "type"), unknown(name, known, kind))
         return
-    yield from _check_arguments(block, place, find(name), GIVEN.get(kind, ()), is_complete)
+    yield from _check_arguments(block, place, find(name), kind, is_complete)
 
 
 def _check_arguments(
-    block: dict[str, Any], place: Place, target: Any, given: Collection[str], is_complete: bool
+    block: dict[str, Any], place: Place, target: Any, kind: str, is_complete: bool
 ) -> Iterator[Problem]:
+    given = GIVEN.get(kind, ())
     parameters = inspect.signature(target).parameters
     takes_anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     own = {
@@ -60,13 +61,13 @@ def _check_arguments(
         if name not in given and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }
     # Metrics take anything and ignore it; "better" is read by the validation.
-    ignores = takes_anything and given == GIVEN["metric"] and target.__module__.startswith(("basicsr.", "macr_plugin."))
+    ignores = takes_anything and kind == "metric" and target.__module__.startswith(("basicsr.", "macr_plugin."))
     for key, value in block.items():
         if key == "type" or (ignores and key == "better"):
             continue
         where = (*place, key)
         if key in own:
-            yield from _check_value(value, own[key], where)
+            yield from _check_value(value, own[key], where, kind)
         elif not takes_anything or ignores:
             yield Problem(where, unknown(key, own, f"option of {block['type']}"), is_spelling=True)
     for key, parameter in own.items():
@@ -74,10 +75,12 @@ def _check_arguments(
             yield Problem((*place, key), f"is missing: {block['type']} needs it")
 
 
-def _check_value(value: Any, parameter: inspect.Parameter, where: Place) -> Iterator[Problem]:
+def _check_value(value: Any, parameter: inspect.Parameter, where: Place, kind: str) -> Iterator[Problem]:
     """Compare a value with an argument's default, which is all that most classes tell of its type."""
     default = parameter.default
-    annotation = str(parameter.annotation)
+    annotation = parameter.annotation
+    if not isinstance(annotation, str):
+        annotation = inspect.formatannotation(annotation)
     if isinstance(value, str) and NUMBER_AS_TEXT.fullmatch(value):
         yield Problem(where, number_as_text(value))
     elif annotation.startswith("Literal["):
@@ -92,8 +95,9 @@ def _check_value(value: Any, parameter: inspect.Parameter, where: Place) -> Iter
             yield Problem(where, f"is {value!r}: it must be true or false")
     elif annotation in ("int", "float") or isinstance(default, (int, float)):
         whole = annotation == "int"
-        wrong = isinstance(value, str) or (annotation in ("int", "float") and isinstance(value, (bool, list, dict)))
-        wrong = wrong or (annotation in ("int", "float") and value is None)
+        # Losses multiply by what has a number as its default.
+        is_number = annotation in ("int", "float") or (kind == "loss" and isinstance(default, float))
+        wrong = isinstance(value, str) or (is_number and (value is None or isinstance(value, (bool, list, dict))))
         if ("str" not in annotation and wrong) or (whole and isinstance(value, float)):
             shown = "empty" if value is None else repr(value)
             yield Problem(where, f"is {shown}: it must be a {'whole ' if whole else ''}number")

@@ -17,20 +17,22 @@ Options = dict[str, Any]
 #: Losses of BasicSR that load no weights when they are built.
 LOSSES_WITHOUT_WEIGHTS = ("basicsr.losses.basic_loss", "basicsr.losses.gan_loss", "macr_plugin.")
 LOSSES_WITH_WEIGHTS = ("PerceptualLoss",)
+#: Side of a picture that every loss can take.
+LARGE = 512
 
 
 def refused_parts(opt: Options) -> Iterator[Problem]:
     """Every network, loss, optimizer and schedule that cannot be built with its arguments.
 
     Args:
-        opt: Options of the plugin's model classes, whose names and types are right.
+        opt: Options of the plugin's model classes or BasicSR's, whose names and types are right.
     """
     train = opt.get("train") or {}
     for key, block in opt.items():
         if key.startswith("network_") and block is not None:
             yield from _tried((key,), block, build_network)
     for key, block in train.items():
-        if key.endswith("_opt") and block is not None:
+        if key.endswith("_opt") and block:
             yield from _tried(("train", key), block, _build_loss)
     for key in ("optim_g", "optim_d"):
         if train.get(key) is not None:
@@ -38,7 +40,9 @@ def refused_parts(opt: Options) -> Iterator[Problem]:
             yield from found
             if not found and train.get("scheduler") is not None:
                 # Every optimizer follows the one schedule.
-                try_schedule = functools.partial(_try_schedule, _build_optimizer(train[key]), train["total_iter"])
+                try_schedule = functools.partial(
+                    _try_schedule, _build_optimizer(train[key]), train.get("total_iter") or 1
+                )
                 yield from _tried(("train", "scheduler"), train["scheduler"], try_schedule)
 
 
@@ -99,7 +103,9 @@ def _refusal_of_size(block: Options, size: int) -> str | None:
     loss = _build_loss(block)
     if loss is None or not type(loss).__module__.startswith("macr_plugin.losses."):
         return None
-    picture = torch.zeros(1, 3, size, size)
+    # They refuse what is too small.
+    side = min(size, LARGE)
+    picture = torch.zeros(1, 3, side, side)
     try:
         loss(picture, picture)
     except InputError as error:

@@ -321,6 +321,69 @@ BROKEN = [
     (STOCK, "val.val_freq", 0, "val.val_freq: is 0: it must be greater than or equal to 1"),
     (STOCK, "name", "../../evil", "name: is '../../evil': it must be the name of one folder"),
     (STOCK, "datasets.val.name", "../../evil", "datasets.val.name: is '../../evil': it must stay in the folder"),
+    (BASE, "num_gpu", "1", "num_gpu: YAML reads 1 as text: write it without quotes"),
+    (BASE, "val.val_freq", "5e3", "val.val_freq: YAML reads 5e3 as text: write !!float 5e3"),
+    (BASE, "train.total_iter", float("inf"), "train.total_iter: is inf: it must be a whole number"),
+    (BASE, "train.optim_g.weight_decay", True, "train.optim_g.weight_decay: is True: it must be a number"),
+    (BASE, "train.pixel_opt", {"type": "L1Loss", "loss_weight": float("nan")}, "train.pixel_opt.loss_weight: is nan"),
+    (BASE, "train.pixel_opt", {"type": "L1Loss", "loss_weight": None}, "train.pixel_opt.loss_weight: is empty: it mu"),
+    (BASE, "train.pixel_opt", {"type": "L1Loss", "loss_weight": [1]}, "train.pixel_opt.loss_weight: is [1]: it must"),
+    (BASE, "train.pixel_opt", {"type": "L1Loss", "loss_weight": True}, "train.pixel_opt.loss_weight: is True: it mu"),
+    (
+        BASE,
+        "train.scheduler",
+        {"type": "StepLR", "step_size": 5, "gamma": True},
+        "train.scheduler.gamma: is True: it must be a number",
+    ),
+    (
+        BASE,
+        "train.scheduler",
+        {"type": "CosineAnnealingRestartLR", "periods": [4000000], "restart_weights": ["a"]},
+        "train.scheduler.restart_weights: is ['a']: give one for each of the 1 periods",
+    ),
+    (BASE, "train.scheduler", {**STEPS, "restarts": ["a"]}, "train.scheduler.restarts: is ['a']: it must be a list of"),
+    (GAN, "train.gan_opt", 5, "train.gan_opt: is 5: it must be keys and values below it"),
+    (GAN, "train.net_d_init_iters", -1, "train.net_d_init_iters: is -1: it must be greater than or equal to 0"),
+    (STOCK, "val.metrics", 5, "val.metrics: is 5: it must be keys and values below it"),
+    (STOCK, "val.metrics", [], "val.metrics: is []: it must be keys and values below it"),
+    (STOCK, "val.metrics.psnr.crop_border", float("nan"), "val.metrics.psnr.crop_border: is nan: it must be a whole"),
+    (STOCK, "path", [], "path: is []: it must be keys and values below it"),
+    (STOCK, "path.pretrain_network_g", 5, "path.pretrain_network_g: is 5: it must be text"),
+    (STOCK, "path.resume_state", True, "path.resume_state: is True: it must be text"),
+    (STOCK, "path.strict_load_g", "no", "path.strict_load_g: is 'no': it must be true or false"),
+    (STOCK, "path.param_key_g", 5, "path.param_key_g: is 5: it must be text"),
+    (STOCK, "path.ignore_resume_networks", 5, "path.ignore_resume_networks: is 5: it must be a list such as"),
+    (STOCK, "dist_params", {"backen": "nccl"}, "dist_params.backen: unknown key 'backen': did you mean backend?"),
+    (STOCK, "dist_params", {"port": "29500"}, "dist_params.port: YAML reads 29500 as text: write it without quotes"),
+    (STOCK, "logger.wandb", "mine", "logger.wandb: is 'mine': it must be keys and values below it"),
+    (STOCK, "datasets.val.dataroot_gt", ["a"], "datasets.val.dataroot_gt: is ['a']: it must be text"),
+    (STOCK, "datasets.val.dataroot_gt", "gone", "datasets.val.dataroot_gt: gone does not exist: correct the path"),
+    (STOCK, "datasets.train.meta_info_file", "gone", "datasets.train.meta_info_file: gone does not exist: correct"),
+    (STOCK, "datasets.train.use_hflip", "no", "datasets.train.use_hflip: is 'no': it must be true or false"),
+    (STOCK, "datasets.train.use_rot", 5, "datasets.train.use_rot: is 5: it must be true or false"),
+    (STOCK, "datasets.train.io_backend", None, "datasets.train.io_backend: is empty: it must be keys and values"),
+    (STOCK, "datasets.train.dataset_enlarge_ratio", float("inf"), "datasets.train.dataset_enlarge_ratio: is inf: it"),
+    (STOCK, "datasets.train.pin_memory", "x", "datasets.train.pin_memory: is 'x': it must be true or false"),
+    (STOCK, "datasets.train.num_prefetch_queue", "x", "datasets.train.num_prefetch_queue: is 'x': it must be a whole"),
+    (STOCK, "datasets.val", [], "datasets.val: is []: it must be keys and values below it"),
+    (STOCK, "train.optim_g", [], "train.optim_g: is []: write type and arguments below it"),
+    (STOCK, "train.optim_g.lr", -1, "train.optim_g.lr: is -1: it must be 0 or more"),
+    (STOCK, "train.optim_g.lr", None, "train.optim_g.lr: is None: it must be 0 or more"),
+    (STOCK, "train.optim_g.betas", 0.9, "train.optim_g: Adam refuses these options: "),
+    (STOCK, "train.optim_g.eps", -1, "train.optim_g: Adam refuses these options: Invalid epsilon value"),
+    (STOCK, "train.scheduler", "MultiStepLR", "train.scheduler: is 'MultiStepLR': write type and arguments below it"),
+    (
+        STOCK,
+        "train.scheduler",
+        {**STEPS, "restarts": [0, 4], "restart_weights": [1]},
+        "train.scheduler: MultiStepLR refuses these options: restarts and their weights do not match",
+    ),
+    (STOCK, "train.pixel_opt", 5, "train.pixel_opt: is 5: write type and arguments below it"),
+    (STOCK, "train.pixel_opt", {"type": "L1Loss", "reduction": "avg"}, "train.pixel_opt: L1Loss refuses these opti"),
+    (STOCK, "train.net_d_iters", 0, "train.net_d_iters: is 0: it must be greater than or equal to 1"),
+    (STOCK, "network_g", [], "network_g: is []: write type and arguments below it"),
+    (STOCK, "network_d", 5, "network_d: is 5: write type and arguments below it"),
+    (STOCK, "logger", [], "logger: is []: it must be keys and values below it"),
 ]
 
 
@@ -405,6 +468,17 @@ def test_a_key_that_is_no_text_is_named(base, key, written, block):
     block_at(opt, block)[key] = {"type": "calculate_psnr"}
     named = [str(problem) for problem in find_problems(opt)]
     assert f"{dotted((*block, written))}: is a key that YAML does not read as text: quote or remove it" in named, named
+
+
+def test_a_size_beyond_all_memory_is_no_error_of_the_check():
+    """The data decides whether there are pictures as large."""
+    assert problems_with(BASE, ("datasets", "train", "gt_size"), 10**9) == []
+
+
+def test_switches_of_stock_data_sets_may_be_0_and_1():
+    opt = copy.deepcopy(STOCK)
+    opt["datasets"]["train"].update(use_hflip=1, use_rot=0, pin_memory=1, num_prefetch_queue=0)
+    assert not list(find_problems(opt))
 
 
 def broken_file(folder):
