@@ -5,7 +5,7 @@ flips and transpositions in batches of 16 with 2 workers. All contenders take tu
 hits them alike; the figures are medians over the rounds.
 
 * Warm: the files are in the page cache. Once the workers run, a round counts batches for a few seconds.
-* Cold: the files are driven out of the page cache (what stayed is told), then every pair is read once; the start of the
+* Cold: the files are removed from the page cache (what stayed is reported), then every pair is read once; starting the
   workers is part of the time.
 * Shares: milliseconds a pair in one process, warm: reading and decoding; cropping and turning; collating a batch and
   copying it into shared memory; and where there is a GPU, copying it there from pinned memory.

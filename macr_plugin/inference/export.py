@@ -28,7 +28,7 @@ OPSET = 18
 EXTRA_FILE = "metadata.json"
 #: In pixels, of the example for a network that takes every size.
 SMALLEST_EXAMPLE = 16
-#: Height and width of the example are so many times the smallest size, and odd: no graph then relies on equal sides.
+#: Height and width of the example are these multiples of the smallest size, and odd: no graph relies on equal sides.
 EXAMPLE_FACTORS = (3, 5)
 
 
