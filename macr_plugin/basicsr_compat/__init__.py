@@ -25,6 +25,7 @@ The faults, by module:
 * ``loading``: workers that repeat their draws, an effective batch nobody sees.
 * ``prefetching``: memory of a batch that is given away too early.
 * ``log_file``: a full disk that fills the screen with tracebacks of the log.
+* ``saved_pictures``: pictures that do not fit on a disk.
 * ``lmdb_backend``: an LMDB opened twice.
 
 ``program`` tells which program is running, ``patching`` how a part of BasicSR is replaced.
@@ -52,6 +53,7 @@ from macr_plugin.basicsr_compat.prefetching import mend_cuda_prefetcher
 from macr_plugin.basicsr_compat.pretrained import LoadPretrained, mend_load_network
 from macr_plugin.basicsr_compat.program import TRAINING_PROCESS_VARIABLE, is_training_program, is_training_worker
 from macr_plugin.basicsr_compat.resume import mend_resume, mend_resumed_weights
+from macr_plugin.basicsr_compat.saved_pictures import mend_saved_pictures
 from macr_plugin.basicsr_compat.saving import Checkpoints, mend_saving
 from macr_plugin.basicsr_compat.schedule import mend_changed_schedules
 from macr_plugin.basicsr_compat.signals import mend_signals
@@ -108,3 +110,4 @@ def mend_training_program(
     mend_lmdb_environments(environments)
     log_effective_batch()
     mend_log_file()
+    mend_saved_pictures()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from started_programs import wait_until
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from trainings import SAVE_INTERVAL, differences, logged_steps
+from trainings import SAVE_INTERVAL, differences, logged_steps, write_pairs
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +53,28 @@ def test_a_stock_model_goes_on_bit_for_bit(train, workers):
     assert differences(expected, found) == []
     state = torch.load(training.experiment / "training_states" / "24.state", weights_only=True)
     assert state["best"]["val"]["psnr"]["iter"] > 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_stock_data_set_names_the_picture_that_it_cannot_read(train, workers, damage):
+    changes = {"num_worker_per_gpu": workers, "meta_info_file": "pictures.txt"}
+    options = {**STOCK, "datasets__train": {**STOCK["datasets__train"], **changes}}
+    training = train(**options, datasets__val__dataroot="data/val")
+    write_pairs(training.folder / "data" / "val")
+    (training.folder / "pictures.txt").write_text("".join(f"{number:06d}.png (24,32,3)\n" for number in range(6)))
+    picture = training.folder / "data" / "train" / "scene" / "blur" / "000003.png"
+    if damage == "cut":
+        picture.write_bytes(b"no picture")
+    else:
+        picture.unlink()
+    (process,) = training.start()
+    assert process.wait() == 2
+    output = process.output.read_text()
+    assert "Traceback" not in output, output
+    (line,) = [line for line in output.splitlines() if "error:" in line]
+    assert "macr_plugin.train: error: datasets.train train: " in line
+    assert "data/train/scene/blur/000003.png" in line
 
 
 def test_a_stock_model_that_diverges_saves_nothing_and_does_not_end_well(train):

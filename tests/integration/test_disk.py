@@ -173,6 +173,51 @@ def test_a_training_on_a_bad_disk_does_not_start(bad_disk, working_folder, tiny_
     assert (bad_disk / "mine.txt").read_text() == "mine"
 
 
+def saving_options(model):
+    """Options of a test that saves every picture."""
+    data = {"type": "DeblurPairDataset", "dataroot": "GOPRO_Large/test", "io_backend": {"type": "disk"}}
+    if model == "SRModel":
+        folders = {
+            f"dataroot_{key}": f"GOPRO_Large/test/scene0/{kind}" for key, kind in (("lq", "blur"), ("gt", "sharp"))
+        }
+        data = {"type": "PairedImageDataset", "io_backend": {"type": "disk"}, **folders}
+    data = {key: str(Path(value).resolve()) if key.startswith("dataroot") else value for key, value in data.items()}
+    opt = {
+        "name": "run",
+        "model_type": model,
+        "scale": 1,
+        "num_gpu": 0,
+        "datasets": {"test_1": {"name": "frames", **data}},
+        "network_g": SMALL,
+        "path": {"pretrain_network_g": str(Path("w.pth").resolve())},
+        "val": {"save_img": True, "suffix": None, "metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}},
+    }
+    Path("test.yml").write_text(yaml.safe_dump(opt))
+    return Path("test.yml").resolve()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["MultiScaleDeblurModel", "SRModel"])
+def test_a_test_on_a_bad_disk_ends_in_one_line(bad_disk, pictures, starter, model, tmp_path):
+    process = starter.start(bad_disk, ["-opt", str(saving_options(model))], tmp_path / "output", "test")
+    line = one_line(process.wait(), process.output.read_text())
+    assert re.search(r"No space left on device|Read-only file system", line)
+    assert (bad_disk / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["MultiScaleDeblurModel", "SRModel"])
+def test_a_test_whose_pictures_fill_the_disk_ends_in_one_line(mount, pictures, starter, model, tmp_path):
+    disk = mount(64)
+    options = saving_options(model)
+    # Two pages are left for the log, which takes its first at once.
+    (disk / "filler").write_bytes(bytes(14 * 4096))
+    process = starter.start(disk, ["-opt", str(options)], tmp_path / "output", "test")
+    line = one_line(process.wait(), process.output.read_text())
+    assert ".png" in line or "No space left on device" in line, line
+    assert list(disk.glob("results/run/*.log"))
+
+
 @pytest.fixture
 def training(starter):
     """A training process that has made a file."""

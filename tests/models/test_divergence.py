@@ -82,6 +82,59 @@ def test_skipped_steps_leave_finite_weights_and_are_counted(build, batch, tmp_pa
     assert (tmp_path / "models" / "net_g_4.pth").is_file()
 
 
+def overflow_once(model):
+    """Let the gradient of one weight overflow in the next step, whose loss is finite."""
+    gradients = [float("inf")]
+    weight = next(model.net_g.parameters())
+    weight.register_hook(lambda gradient: gradient + gradients.pop() if gradients else gradient)
+
+
+def weights_of(model):
+    return [weight.detach().clone() for weight in model.net_g.parameters()]
+
+
+def test_a_gradient_alone_that_is_not_finite_ends_the_training_unsaved(build, batch, tmp_path):
+    model = build()
+    model.save(0, 1)
+    good = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    overflow_once(model)
+    take_steps(model, batch, poisoned=(), steps=1)
+    assert all(loss.isfinite() for loss in model.losses.values())
+    with pytest.raises(InputError, match=r"step 1: the weight .* is not finite, so the last good files stay"):
+        model.save(0, 1)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == good
+    take_steps(model, batch, poisoned=(), steps=1)
+    with pytest.raises(InputError, match="the loss is not finite"):
+        model.get_current_log()
+
+
+def test_a_gradient_alone_that_is_not_finite_is_skipped(build, batch):
+    model = build(on_nonfinite="skip")
+    before = weights_of(model)
+    overflow_once(model)
+    take_steps(model, batch, poisoned=(), steps=1)
+    assert all(map(torch.equal, weights_of(model), before)), "Adam does not move on gradients of 0 at its first step"
+    take_steps(model, batch, poisoned=(), steps=2)
+    assert all(weight.isfinite().all() for weight in weights_of(model))
+    assert not all(map(torch.equal, weights_of(model), before))
+
+
+def test_a_step_that_the_loss_scaler_leaves_out_is_no_divergence(build, batch):
+    """As fp16 overflows on a GPU until the scale fits; here by an overflow that is made."""
+    model = build()
+    model.training_step.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    before, said = weights_of(model), []
+    overflow_once(model)
+    take_steps(model, batch, poisoned=(), steps=1)
+    assert all(map(torch.equal, weights_of(model), before))
+    assert model.training_step.scaler.get_scale() == 512.0
+    model.watch.check(said.append)
+    assert said == []
+    model.save(0, 1)
+    take_steps(model, batch, poisoned=(), steps=1)
+    assert not all(map(torch.equal, weights_of(model), before))
+
+
 def test_another_reaction_is_refused(build):
     with pytest.raises(InputError, match=r"train.on_nonfinite: ignore: write stop or skip"):
         build(on_nonfinite="ignore")
