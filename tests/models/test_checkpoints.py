@@ -44,6 +44,14 @@ def test_a_disk_that_takes_no_more_says_why_and_the_old_file_stays(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.cuda
+def test_the_generator_of_the_gpu_goes_on_where_it_was(tmp_path):
+    torch.save(random_states(), tmp_path / "states")
+    expected = torch.rand(3, device="cuda")
+    restore_random_states(torch.load(tmp_path / "states", weights_only=True))
+    assert torch.equal(torch.rand(3, device="cuda"), expected)
+
+
 def test_a_resumed_model_is_that_of_an_undisturbed_training(build, batch, tmp_path):
     """Weights, average, optimizer and random numbers, bit for bit."""
 

@@ -321,6 +321,10 @@ BROKEN = [
     (STOCK, "val.val_freq", 0, "val.val_freq: is 0: it must be greater than or equal to 1"),
     (STOCK, "name", "../../evil", "name: is '../../evil': it must be the name of one folder"),
     (STOCK, "datasets.val.name", "../../evil", "datasets.val.name: is '../../evil': it must stay in the folder"),
+    (BASE, "train.print_freq", 5, "train.print_freq: unknown key 'print_freq': "),
+    (BASE, "logger.val_freq", 5, "logger.val_freq: unknown key 'val_freq': "),
+    (BASE, "val.gt_size", 5, "val.gt_size: unknown key 'gt_size': "),
+    (BASE, "path.save_img", True, "path.save_img: unknown key 'save_img': "),
     (BASE, "num_gpu", "1", "num_gpu: YAML reads 1 as text: write it without quotes"),
     (BASE, "val.val_freq", "5e3", "val.val_freq: YAML reads 5e3 as text: write !!float 5e3"),
     (BASE, "train.total_iter", float("inf"), "train.total_iter: is inf: it must be a whole number"),
@@ -468,6 +472,14 @@ def test_a_key_that_is_no_text_is_named(base, key, written, block):
     block_at(opt, block)[key] = {"type": "calculate_psnr"}
     named = [str(problem) for problem in find_problems(opt)]
     assert f"{dotted((*block, written))}: is a key that YAML does not read as text: quote or remove it" in named, named
+
+
+def test_swapped_phases_are_named():
+    opt = copy.deepcopy(BASE)
+    opt["datasets"] = {"train": opt["datasets"]["val"], "val": opt["datasets"]["train"]}
+    named = [str(problem) for problem in find_problems(opt)]
+    for key in ("gt_size", "batch_size_per_gpu"):
+        assert any(line.startswith(f"datasets.train.{key}: is missing") for line in named), named
 
 
 def test_a_size_beyond_all_memory_is_no_error_of_the_check():
