@@ -86,12 +86,17 @@ def test_before_the_first_step_it_ends_at_once_and_leaves_nothing(train):
         assert not training.experiment.exists()
 
 
-def test_torchrun_passes_a_signal_on_and_one_state_is_saved(train):
-    """The real launcher; it prints a traceback of its own and ends with a status of its own."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_torchrun_passes_a_signal_on_and_one_state_is_saved(train, number):
+    """The real launcher; it prints a traceback of its own and ends with a status of its own.
+
+    It has to be asked for SIGUSR1, as ``scripts/train_distributed.sh`` does.
+    """
     training = train(train__total_iter=100_000)
     command = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
     command += ["-m", "macr_plugin.train", "-opt", "tiny.yml", "--launcher", "pytorch"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    environment["PET_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
     with (training.folder / "output.txt").open("w+") as output:
         process = subprocess.Popen(
             [sys.executable, *command], cwd=training.folder, env=environment, stdout=output, stderr=output
@@ -99,10 +104,11 @@ def test_torchrun_passes_a_signal_on_and_one_state_is_saved(train):
         deadline = time.monotonic() + 120
         while not training.states() and time.monotonic() < deadline:
             time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         assert process.wait(60) != 0
     said = (training.folder / "output.txt").read_text()
-    saved = re.findall(r"macr_plugin.train: SIGTERM: saved step (\d+), --auto_resume goes on from it", said)
+    name = signal.Signals(number).name
+    saved = re.findall(rf"macr_plugin.train: {name}: saved step (\d+), --auto_resume goes on from it", said)
     assert saved == [str(training.states()[-1])], said
     assert logged_steps(said)[-1] == training.states()[-1]
     training.write_options(train__total_iter=training.states()[-1] + 3)
