@@ -74,9 +74,9 @@ class BasicSRFinder(PackageFinder):
 
         register_all()
         if basicsr_compat.is_training_program():
-            from macr_plugin.training_program import mend_this_program
+            from macr_plugin.training_program import patch_this_program
 
-            mend_this_program()
+            patch_this_program()
 
 
 class SpandrelFinder(PackageFinder):

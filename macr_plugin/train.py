@@ -11,7 +11,7 @@ from pathlib import Path
 
 from macr_plugin.basicsr_compat.failed_starts import no_folders_of_failed_starts
 from macr_plugin.errors import one_line_errors
-from macr_plugin.training_program import mend_this_program
+from macr_plugin.training_program import patch_this_program
 from macr_plugin.user_modules import import_files, take_imports
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     """Run the training pipeline with the command line's arguments."""
     import basicsr.train
 
-    mend_this_program()
+    patch_this_program()
     with one_line_errors("macr_plugin.train"), no_folders_of_failed_starts():
         import_files(take_imports(sys.argv))
         basicsr.train.train_pipeline(str(Path.cwd()))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from macr_plugin.basicsr_compat import mend_training_program
+from macr_plugin.basicsr_compat import patch_training_program
 from macr_plugin.basicsr_compat.failed_starts import end_in_one_line
 from macr_plugin.basicsr_compat.program import is_basicsr_program, main_module_name
 from macr_plugin.data.datasets.drawn_index import DrawnIndex
@@ -34,13 +34,13 @@ def _errors_of_first_process() -> Iterator[None]:
             raise SystemExit(2) from None
 
 
-def mend_this_program() -> None:
+def patch_this_program() -> None:
     """Apply every patch that training and testing need; does nothing when called again."""
     # Imports torch, which the check of the options does without.
     from macr_plugin.models import checkpoints
     from macr_plugin.weights.pretrained import load_pretrained
 
-    mend_training_program(
+    patch_training_program(
         read_options,
         check_option_file,
         DrawnIndex,

@@ -51,7 +51,7 @@ from page_cache import evict, read_all
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
-from macr_plugin.basicsr_compat.lmdb_backend import mend_lmdb_environments
+from macr_plugin.basicsr_compat.lmdb_backend import patch_lmdb_environments
 from macr_plugin.data.datasets.deblur_pair_dataset import DeblurPairDataset
 from macr_plugin.data.datasets.drawn_index import DrawnIndex
 from macr_plugin.data.storage import readers
@@ -306,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
     check_plot(options.plot)
     # Several contenders read one LMDB, which lmdb 2 and later refuse to open twice in a process.
-    mend_lmdb_environments(lmdb_environments())
+    patch_lmdb_environments(lmdb_environments())
     report: dict[str, Any] = {"machine": describe_machine(), "options": vars(options)}
     with tempfile.TemporaryDirectory(prefix="macr-benchmark-", dir=options.folder) as folder:
         write_frames(Path(folder), options.frames)

@@ -51,7 +51,7 @@ from measurement import (
 
 from macr_plugin.errors import InputError, one_line_errors
 from macr_plugin.models.multiscale_model import MultiScaleDeblurModel
-from macr_plugin.training_program import mend_this_program
+from macr_plugin.training_program import patch_this_program
 
 OPTIONS = Path(__file__).parents[1] / "options" / "macr_gopro.yml"
 BASELINE = "ours, not accelerated, losses read in every step"
@@ -153,7 +153,7 @@ class Meter:
 def train_and_measure(options: Path, result: Path, first: int, last: int, reads_losses: bool) -> None:
     """Run BasicSR's training program on an option file and write the figures."""
     sys.argv = [sys.argv[0], "-opt", str(options)]
-    mend_this_program()
+    patch_this_program()
     opt = yaml.safe_load(options.read_text())
     meter = Meter(first, last, reads_losses)
     meter.attach(SRModel if opt["model_type"] == "SRModel" else MultiScaleDeblurModel)

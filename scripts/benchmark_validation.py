@@ -44,7 +44,7 @@ from measurement import (
     write_json,
 )
 
-from macr_plugin.basicsr_compat.lmdb_backend import mend_lmdb_environments
+from macr_plugin.basicsr_compat.lmdb_backend import patch_lmdb_environments
 from macr_plugin.data.storage.lmdb_environments import lmdb_environments
 from macr_plugin.data.storage.lmdb_format import DATA_FILE, read_storage
 from macr_plugin.errors import InputError, one_line_errors
@@ -229,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cv2.setNumThreads(options.threads)
     get_root_logger(log_level=logging.ERROR)
     # Both contenders read one LMDB, which lmdb 2 and later refuse to open twice in a process.
-    mend_lmdb_environments(lmdb_environments())
+    patch_lmdb_environments(lmdb_environments())
     with tempfile.TemporaryDirectory(prefix="macr-benchmark-", dir=options.folder) as folder:
         lq, gt = options.lq, options.gt
         if lq is None:

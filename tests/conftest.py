@@ -34,7 +34,7 @@ def restored_tf32():
 
 @pytest.fixture
 def restored_basicsr():
-    """Undo whatever a mend changes in BasicSR's modules."""
+    """Undo whatever a patch changes in BasicSR's modules."""
     modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "basicsr"]
     before = [(module, dict(vars(module))) for module in modules]
     methods, backends = dict(vars(BaseModel)), dict(FileClient._backends)

@@ -48,5 +48,5 @@ def test_small_modules_import_no_room():
     assert {pair for pair in rooms_imported() if pair[0] in SMALL - {"__init__"} and pair[1] not in SMALL} == set()
 
 
-def test_the_mends_of_basicsr_know_no_room():
+def test_the_patches_of_basicsr_know_no_room():
     assert {other for room, other in rooms_imported() if room == "basicsr_compat"} <= {"errors", "filesystem"}

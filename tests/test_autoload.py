@@ -35,13 +35,13 @@ from basicsr.utils.file_client import FileClient, LmdbBackend
 for name in ("ARCH", "LOSS", "DATASET", "MODEL"):
     known = getattr(registry, f"{name}_REGISTRY")
     print(name, sorted(key for key, value in known if value.__module__.startswith("macr_plugin")))
-mended = [
+patched = [
     f"{module.__name__}.{name}"
     for module in (train, test, data_sampler, dist_util, misc, options, basicsr.data, BaseModel)
     for name, value in vars(module).items()
     if inspect.isfunction(value) and value.__globals__["__name__"].startswith("macr_plugin")
 ]
-print("mended", mended, FileClient._backends["lmdb"] is LmdbBackend)
+print("patched", patched, FileClient._backends["lmdb"] is LmdbBackend)
 """
     )
     networks = "'DeepDeblur', 'DeepDeblurDiscriminator', 'MACR', 'SRNDeblurNet', 'SpandrelNet', 'SunMotionNet'"
@@ -49,7 +49,7 @@ print("mended", mended, FileClient._backends["lmdb"] is LmdbBackend)
     assert "LOSS ['MACRFourierLoss', 'MACRLoss', 'MACRMSSSIMLoss', 'MACRSSIMLoss', 'MotionCrossEntropyLoss']" in output
     assert "DATASET ['DeblurPairDataset', 'LinearMotionPatchDataset', 'SyntheticMotionBlurDataset']" in output
     assert "MODEL ['MotionClassifierModel', 'MultiScaleDeblurGANModel', 'MultiScaleDeblurModel']" in output
-    assert "mended [] True" in output
+    assert "patched [] True" in output
 
 
 def test_the_hook_at_interpreter_start_is_light():

@@ -54,7 +54,7 @@ def test_an_import_of_nothing_is_refused(arguments):
 @pytest.mark.parametrize("spelling", [["--import", "no.py"], ["--import=no.py"]])
 def test_training_and_test_import_files(monkeypatch, capsys, module, spelling):
     program = importlib.import_module(module)
-    monkeypatch.setattr(program, "mend_this_program", lambda: None)
+    monkeypatch.setattr(program, "patch_this_program", lambda: None)
     monkeypatch.setattr(sys, "argv", [module, "-opt", "x.yml", *spelling])
     with pytest.raises(SystemExit) as ended:
         program.main()

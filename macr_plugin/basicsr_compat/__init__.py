@@ -1,7 +1,7 @@
 """Patches of BasicSR 1.4.2 on today's libraries; the only room that knows BasicSR's faults.
 
 One patch belongs to every import of BasicSR: :func:`alias_functional_tensor`. The others change how BasicSR behaves,
-and :func:`mend_training_program` applies them only where :func:`is_training_program` says that the main program is
+and :func:`patch_training_program` applies them only where :func:`is_training_program` says that the main program is
 BasicSR's or the plugin's own training or test script. None of them patches torch, and each does nothing where the fault
 it is for is not there, so that a newer BasicSR is supported by deleting. ``docs/compatibility.md`` lists them for
 users.
@@ -38,31 +38,31 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from macr_plugin.basicsr_compat.command_line import mend_forced_values
-from macr_plugin.basicsr_compat.data_files import mend_data_files
-from macr_plugin.basicsr_compat.degradation import mend_degradation_on_cpu
-from macr_plugin.basicsr_compat.distributed import mend_distributed_on_cpu
-from macr_plugin.basicsr_compat.epochs import mend_epochs
-from macr_plugin.basicsr_compat.event_log import mend_event_log
-from macr_plugin.basicsr_compat.lmdb_backend import Environments, mend_lmdb_environments
-from macr_plugin.basicsr_compat.loading import log_effective_batch, mend_worker_seeds
-from macr_plugin.basicsr_compat.log_file import mend_log_file
-from macr_plugin.basicsr_compat.parsing import mend_option_copy, mend_options, mend_output_root
+from macr_plugin.basicsr_compat.command_line import patch_forced_values
+from macr_plugin.basicsr_compat.data_files import patch_data_files
+from macr_plugin.basicsr_compat.degradation import patch_degradation_on_cpu
+from macr_plugin.basicsr_compat.distributed import patch_distributed_on_cpu
+from macr_plugin.basicsr_compat.epochs import patch_epochs
+from macr_plugin.basicsr_compat.event_log import patch_event_log
+from macr_plugin.basicsr_compat.lmdb_backend import Environments, patch_lmdb_environments
+from macr_plugin.basicsr_compat.loading import log_effective_batch, patch_worker_seeds
+from macr_plugin.basicsr_compat.log_file import patch_log_file
+from macr_plugin.basicsr_compat.parsing import patch_option_copy, patch_options, patch_output_root
 from macr_plugin.basicsr_compat.patching import Options
-from macr_plugin.basicsr_compat.prefetching import mend_cuda_prefetcher
-from macr_plugin.basicsr_compat.pretrained import LoadPretrained, mend_load_network
+from macr_plugin.basicsr_compat.prefetching import patch_cuda_prefetcher
+from macr_plugin.basicsr_compat.pretrained import LoadPretrained, patch_load_network
 from macr_plugin.basicsr_compat.program import TRAINING_PROCESS_VARIABLE, is_training_program, is_training_worker
-from macr_plugin.basicsr_compat.resume import mend_resume, mend_resumed_weights
-from macr_plugin.basicsr_compat.saved_pictures import mend_saved_pictures
-from macr_plugin.basicsr_compat.saving import Checkpoints, mend_saving
-from macr_plugin.basicsr_compat.schedule import mend_changed_schedules
-from macr_plugin.basicsr_compat.signals import mend_signals
+from macr_plugin.basicsr_compat.resume import patch_resume, patch_resumed_weights
+from macr_plugin.basicsr_compat.saved_pictures import patch_saved_pictures
+from macr_plugin.basicsr_compat.saving import Checkpoints, patch_saving
+from macr_plugin.basicsr_compat.schedule import patch_changed_schedules
+from macr_plugin.basicsr_compat.signals import patch_signals
 from macr_plugin.basicsr_compat.torchvision_alias import alias_functional_tensor
 
-__all__ = ["alias_functional_tensor", "is_training_program", "mend_training_program"]
+__all__ = ["alias_functional_tensor", "is_training_program", "patch_training_program"]
 
 
-def mend_training_program(
+def patch_training_program(
     read_options: Callable[[Path], Options],
     check_options: Callable[[Options, Path, Sequence[str], bool, bool], None],
     draw: Callable[[int, int, int], int],
@@ -90,24 +90,24 @@ def mend_training_program(
         return
     if not is_training_worker():
         os.environ[TRAINING_PROCESS_VARIABLE] = str(os.getpid())
-    mend_options(read_options, check_options, reporting)
-    mend_forced_values()
-    mend_output_root()
-    mend_option_copy()
-    mend_distributed_on_cpu()
-    mend_degradation_on_cpu()
-    mend_signals()
-    mend_resume()
-    mend_event_log()
-    mend_saving(checkpoints)
-    mend_load_network(load_pretrained)
-    mend_resumed_weights()
-    mend_changed_schedules()
-    mend_worker_seeds()
-    mend_data_files()
-    mend_epochs(draw)
-    mend_cuda_prefetcher()
-    mend_lmdb_environments(environments)
+    patch_options(read_options, check_options, reporting)
+    patch_forced_values()
+    patch_output_root()
+    patch_option_copy()
+    patch_distributed_on_cpu()
+    patch_degradation_on_cpu()
+    patch_signals()
+    patch_resume()
+    patch_event_log()
+    patch_saving(checkpoints)
+    patch_load_network(load_pretrained)
+    patch_resumed_weights()
+    patch_changed_schedules()
+    patch_worker_seeds()
+    patch_data_files()
+    patch_epochs(draw)
+    patch_cuda_prefetcher()
+    patch_lmdb_environments(environments)
     log_effective_batch()
-    mend_log_file()
-    mend_saved_pictures()
+    patch_log_file()
+    patch_saved_pictures()

@@ -19,7 +19,7 @@ NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 KEY = re.compile(r"[\w.+-]+")
 
 
-def mend_forced_values() -> None:
+def patch_forced_values() -> None:
     """Let ``--force_yml`` take numbers such as ``1e-4`` and ``-1``, which BasicSR keeps as text, and run no code."""
     from basicsr.utils import options
 

@@ -13,16 +13,16 @@ from macr_plugin.errors import InputError, first_line
 REMEDY = "correct the path, or bring the file back"
 
 
-def mend_data_files() -> None:
+def patch_data_files() -> None:
     """Let each of BasicSR's own data sets name the option, file or sample that it cannot read."""
     from basicsr.utils.registry import DATASET_REGISTRY
 
-    mends = {"__init__": _naming_init, "__getitem__": _naming_getitem}
+    patches = {"__init__": _naming_init, "__getitem__": _naming_getitem}
     for _, kind in DATASET_REGISTRY:
-        for name in mends.keys() & vars(kind).keys() if kind.__module__.startswith("basicsr.") else ():
+        for name in patches.keys() & vars(kind).keys() if kind.__module__.startswith("basicsr.") else ():
             original = vars(kind)[name]
             if not hasattr(original, "__wrapped__"):
-                setattr(kind, name, mends[name](original))
+                setattr(kind, name, patches[name](original))
 
 
 def _naming_init(init: Any) -> Any:

@@ -12,7 +12,7 @@ from macr_plugin.errors import InputError
 Module = TypeVar("Module", bound=type)
 
 
-def mend_degradation_on_cpu() -> None:
+def patch_degradation_on_cpu() -> None:
     """Let BasicSR's ``RealESRNetModel`` and ``RealESRGANModel`` train on a CPU, where there is no GPU.
 
     They move their sharpening, their JPEG compression and their pool of pairs to a GPU whatever ``num_gpu`` says, and
@@ -30,10 +30,10 @@ def mend_degradation_on_cpu() -> None:
             setattr(module, name, staying_on_cpu(getattr(module, name)))
 
     @functools.wraps(filter2D)
-    def mended_filter2d(img: Any, kernel: Any) -> Any:
+    def patched_filter2d(img: Any, kernel: Any) -> Any:
         return filter2D(img.contiguous(), kernel)
 
-    replace_everywhere(filter2D, mended_filter2d)
+    replace_everywhere(filter2D, patched_filter2d)
     for model in (realesrnet_model.RealESRNetModel, realesrgan_model.RealESRGANModel):
         model._dequeue_and_enqueue = with_pool_on_cpu(model._dequeue_and_enqueue)
 
@@ -47,7 +47,7 @@ def with_pool_on_cpu(exchange: Callable[[Any], None]) -> Callable[[Any], None]:
     """A model's exchange of its batch with its pool of pairs, which makes the pool where the batch is."""
 
     @functools.wraps(exchange)
-    def mended_exchange(self: Any) -> None:
+    def patched_exchange(self: Any) -> None:
         if not hasattr(self, "queue_lr"):
             if self.queue_size % len(self.lq):
                 raise InputError(
@@ -58,4 +58,4 @@ def with_pool_on_cpu(exchange: Callable[[Any], None]) -> Callable[[Any], None]:
             self.queue_ptr = 0
         exchange(self)
 
-    return mended_exchange
+    return patched_exchange

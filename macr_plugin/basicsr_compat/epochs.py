@@ -12,7 +12,7 @@ from macr_plugin.basicsr_compat.patching import Options, replace_everywhere
 from macr_plugin.errors import InputError
 
 
-def mend_epochs(draw: Callable[[int, int, int], int]) -> None:
+def patch_epochs(draw: Callable[[int, int, int], int]) -> None:
     """Let every training take all its steps, each on the samples that an undisturbed training takes there.
 
     BasicSR rounds the steps of an epoch up while its loader leaves out the last, incomplete batch, so that its loop
@@ -122,7 +122,7 @@ def mend_epochs(draw: Callable[[int, int, int], int]) -> None:
         return loader
 
     @functools.wraps(resume_training)
-    def mended_resume_training(self: Any, resume_state: Options) -> None:
+    def patched_resume_training(self: Any, resume_state: Options) -> None:
         resume_training(self, resume_state)
         for sampler in samplers:
             sampler.keep_order_of(resume_state.get("order_of_processes", sampler.num_replicas))
@@ -134,7 +134,7 @@ def mend_epochs(draw: Callable[[int, int, int], int]) -> None:
     replace_everywhere(EnlargedSampler, TrainingSampler)
     replace_everywhere(MessageLogger, TrainingLogger)
     replace_everywhere(build_dataloader, counting_build_dataloader)
-    BaseModel.resume_training = mended_resume_training
+    BaseModel.resume_training = patched_resume_training
 
 
 def epochs_of_loop(sampler: Any, opt: Options) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from macr_plugin.basicsr_compat.patching import Options, replace_everywhere
 
 
-def mend_event_log() -> None:
+def patch_event_log() -> None:
     """Let a resumed training go on with its curves where it goes on itself; BasicSR's run double steps.
 
     What a training had logged beyond the step of its state is marked as void, and what it logged before it is not lost,
@@ -29,7 +29,7 @@ def mend_event_log() -> None:
 
     @functools.wraps(init_tb_logger)
     @master_only
-    def mended_init_tb_logger(log_dir: str) -> Any:
+    def patched_init_tb_logger(log_dir: str) -> Any:
         from torch.utils.tensorboard import SummaryWriter
 
         class WrittenAtOnce(SummaryWriter):
@@ -43,7 +43,7 @@ def mend_event_log() -> None:
 
     threading.excepthook = _without_writers(threading.excepthook)
     replace_everywhere(check_resume, noting_check_resume)
-    replace_everywhere(init_tb_logger, mended_init_tb_logger)
+    replace_everywhere(init_tb_logger, patched_init_tb_logger)
 
 
 def _without_writers(report: Callable[[threading.ExceptHookArgs], Any]) -> Callable[[threading.ExceptHookArgs], None]:

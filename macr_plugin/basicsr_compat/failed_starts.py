@@ -64,7 +64,7 @@ def end_in_one_line() -> None:
     folders = no_folders_of_failed_starts()
     folders.__enter__()
 
-    def mended_excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    def patched_excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         with suppress(InputError):
             folders.__exit__(kind, error, trace)
         if isinstance(error, InputError) or (isinstance(error, OSError) and is_disk_error(error)):
@@ -72,7 +72,7 @@ def end_in_one_line() -> None:
         else:
             excepthook(kind, error, trace)
 
-    sys.excepthook = mended_excepthook
+    sys.excepthook = patched_excepthook
 
 
 def _holds_nothing(folder: Path) -> bool:

@@ -29,7 +29,7 @@ def refuses_second_environment() -> bool:
     return False
 
 
-def mend_lmdb_environments(environments: Environments) -> None:
+def patch_lmdb_environments(environments: Environments) -> None:
     """Share one LMDB environment a process among BasicSR's file clients.
 
     Without it, training and validating on the same LMDB ends with lmdb's "already open in this process".

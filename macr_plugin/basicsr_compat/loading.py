@@ -61,7 +61,7 @@ def seed_each_draw(dataset: Any, seed: int) -> None:
     dataset.__class__ = type(original.__name__, (original,), {"__getitem__": seeded_getitem})
 
 
-def mend_worker_seeds() -> None:
+def patch_worker_seeds() -> None:
     """Make workers draw other crops and flips in every epoch; BasicSR seeds them with a constant."""
     import basicsr.data
 

@@ -9,21 +9,21 @@ from typing import Any
 from macr_plugin.basicsr_compat.patching import replace_everywhere
 
 
-def mend_log_file() -> None:
+def patch_log_file() -> None:
     """Let a training end where its log cannot be written: on a full disk its next checkpoint could not be either."""
     from basicsr.utils import logger
 
     get_root_logger = logger.get_root_logger
 
     @functools.wraps(get_root_logger)
-    def mended_get_root_logger(*args: Any, **kwargs: Any) -> logging.Logger:
+    def patched_get_root_logger(*args: Any, **kwargs: Any) -> logging.Logger:
         root_logger = get_root_logger(*args, **kwargs)
         for handler in root_logger.handlers:
             if isinstance(handler, logging.FileHandler):
                 handler.handleError = _raise_again  # type: ignore[method-assign]
         return root_logger
 
-    replace_everywhere(get_root_logger, mended_get_root_logger)
+    replace_everywhere(get_root_logger, patched_get_root_logger)
 
 
 def _raise_again(record: logging.LogRecord) -> None:

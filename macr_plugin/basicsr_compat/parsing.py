@@ -25,7 +25,7 @@ from macr_plugin.errors import InputError
 from macr_plugin.filesystem.lock import FileLock
 
 
-def mend_options(
+def patch_options(
     read_options: Callable[[Path], Options],
     check_options: Callable[[Options, Path, Sequence[str], bool, bool], None],
     reporting: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -57,7 +57,7 @@ def mend_options(
     claimed: dict[Path, FileLock] = {}
 
     @functools.wraps(parse_options)
-    def mended_parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argparse.Namespace]:
+    def patched_parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argparse.Namespace]:
         with reporting():
             return checked_options(root_path, is_train)
 
@@ -85,7 +85,7 @@ def mend_options(
             warn_of_random_weights(opt)
         return opt, args
 
-    replace_everywhere(parse_options, mended_parse_options)
+    replace_everywhere(parse_options, patched_parse_options)
 
 
 def claim_output(opt: Options, claimed: dict[Path, FileLock]) -> None:
@@ -196,7 +196,7 @@ def output_root(root_path: str) -> str:
     return os.getcwd() if in_site_packages else root_path  # noqa: PTH109
 
 
-def mend_output_root() -> None:
+def patch_output_root() -> None:
     """Make ``tb_logger/`` follow ``experiments/`` out of site-packages.
 
     The training script writes its own idea of the root into the options after parsing them; these two functions are
@@ -204,7 +204,7 @@ def mend_output_root() -> None:
     """
     from basicsr.utils import misc
 
-    def mended(function: Callable[..., Any]) -> Callable[..., Any]:
+    def patched(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def with_output_root(opt: Options, *args: Any) -> Any:
             if "root_path" in opt:
@@ -214,10 +214,10 @@ def mend_output_root() -> None:
         return with_output_root
 
     for function in (misc.make_exp_dirs, misc.check_resume):
-        replace_everywhere(function, mended(function))
+        replace_everywhere(function, patched(function))
 
 
-def mend_option_copy() -> None:
+def patch_option_copy() -> None:
     """Let a run resume from the copy of its option file in its own experiment folder.
 
     BasicSR copies that file onto itself, which shutil refuses.
@@ -227,9 +227,9 @@ def mend_option_copy() -> None:
     copy_opt_file = options.copy_opt_file
 
     @functools.wraps(copy_opt_file)
-    def mended_copy_opt_file(opt_file: str, experiments_root: str) -> None:
+    def patched_copy_opt_file(opt_file: str, experiments_root: str) -> None:
         copy = Path(experiments_root, Path(opt_file).name)
         if not (copy.exists() and copy.samefile(opt_file)):
             copy_opt_file(opt_file, experiments_root)
 
-    replace_everywhere(copy_opt_file, mended_copy_opt_file)
+    replace_everywhere(copy_opt_file, patched_copy_opt_file)

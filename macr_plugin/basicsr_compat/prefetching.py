@@ -7,7 +7,7 @@ from typing import Any
 from macr_plugin.basicsr_compat.patching import replace_everywhere
 
 
-def mend_cuda_prefetcher() -> None:
+def patch_cuda_prefetcher() -> None:
     """Keep a prefetched batch's memory until the step that uses it has ended.
 
     BasicSR copies the next batch on a stream of its own, and the allocator gives the memory of the batch before to that

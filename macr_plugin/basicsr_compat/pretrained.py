@@ -14,7 +14,7 @@ class LoadPretrained(Protocol):
         """Do what ``BaseModel.load_network`` does."""
 
 
-def mend_load_network(load_pretrained: LoadPretrained) -> None:
+def patch_load_network(load_pretrained: LoadPretrained) -> None:
     """Let every model take what the plugin's models take as weights to start from, and run no code of a file.
 
     BasicSR knows its own ``.pth`` files alone; any other, or a damaged one, ends in a traceback.
@@ -24,9 +24,9 @@ def mend_load_network(load_pretrained: LoadPretrained) -> None:
     """
     from basicsr.models.base_model import BaseModel
 
-    def mended_load_network(
+    def patched_load_network(
         self: Any, net: Any, load_path: str, strict: bool = True, param_key: str | None = "params"
     ) -> None:
         load_pretrained(self, net, load_path, strict, param_key)
 
-    BaseModel.load_network = mended_load_network
+    BaseModel.load_network = patched_load_network

@@ -74,14 +74,14 @@ def fault_of(path: Path) -> str | None:
     return None if is_whole else "is damaged"
 
 
-def mend_resumed_weights() -> None:
+def patch_resumed_weights() -> None:
     """Refuse a resume whose weights are gone or damaged before BasicSR makes, copies or builds anything."""
     from basicsr.utils import misc
 
     check_resume = misc.check_resume
 
     @functools.wraps(check_resume)
-    def mended_check_resume(opt: Options, resume_iter: int) -> None:
+    def patched_check_resume(opt: Options, resume_iter: int) -> None:
         check_resume(opt, resume_iter)
         for path in weights_of(opt, Path(f"{resume_iter}.state")) if opt["path"]["resume_state"] else ():
             fault = fault_of(path)
@@ -91,7 +91,7 @@ def mend_resumed_weights() -> None:
                     "or let --auto_resume find the newest whole state"
                 )
 
-    replace_everywhere(check_resume, mended_check_resume)
+    replace_everywhere(check_resume, patched_check_resume)
 
 
 def refuse_resume_on_cpu(opt: Options, option_path: str) -> None:
@@ -113,7 +113,7 @@ def refuse_resume_on_cpu(opt: Options, option_path: str) -> None:
         )
 
 
-def mend_resume() -> None:
+def patch_resume() -> None:
     """Let a run resume on a CPU, and give the optimizer its state on the device where it was.
 
     Only for the plugin's launcher: where BasicSR's script is the main program, it calls a function of its own, which is

@@ -9,14 +9,14 @@ from macr_plugin.basicsr_compat.patching import replace_everywhere
 from macr_plugin.errors import FREE_DISK_SPACE, DiskError
 
 
-def mend_saved_pictures() -> None:
+def patch_saved_pictures() -> None:
     """Name the picture that cannot be written, in one line."""
     from basicsr.utils import img_util
 
     imwrite = img_util.imwrite
 
     @functools.wraps(imwrite)
-    def mended_imwrite(img: Any, file_path: str, *args: Any, **kwargs: Any) -> None:
+    def patched_imwrite(img: Any, file_path: str, *args: Any, **kwargs: Any) -> None:
         try:
             imwrite(img, file_path, *args, **kwargs)
         except OSError as error:
@@ -25,4 +25,4 @@ def mend_saved_pictures() -> None:
                 raise
             raise DiskError(f"{file_path} could not be written: {FREE_DISK_SPACE}") from error
 
-    replace_everywhere(imwrite, mended_imwrite)
+    replace_everywhere(imwrite, patched_imwrite)

@@ -28,7 +28,7 @@ class Checkpoints(Protocol):
         """Put them there again."""
 
 
-def mend_saving(checkpoints: Checkpoints) -> None:
+def patch_saving(checkpoints: Checkpoints) -> None:
     """Let every model of BasicSR save whole files, of finite weights alone, and resume with its random numbers.
 
     BasicSR writes in place, ignores a full disk after three tries, saves and validates weights that are not finite, and
@@ -62,12 +62,12 @@ def mend_saving(checkpoints: Checkpoints) -> None:
         checkpoints.save_atomically(state, state_file(self.opt, current_iter))
 
     @functools.wraps(resume_training)
-    def mended_resume_training(self: Any, resume_state: Options) -> None:
+    def patched_resume_training(self: Any, resume_state: Options) -> None:
         resume_training(self, resume_state)
         restore_progress(self, resume_state, checkpoints.restore_random_states)
 
     @functools.wraps(validation)
-    def mended_validation(self: Any, dataloader: Any, current_iter: Any, *args: Any, **kwargs: Any) -> None:
+    def patched_validation(self: Any, dataloader: Any, current_iter: Any, *args: Any, **kwargs: Any) -> None:
         from torch import nn
 
         networks = [value for value in vars(self).values() if isinstance(value, nn.Module)]
@@ -76,7 +76,7 @@ def mend_saving(checkpoints: Checkpoints) -> None:
 
     for function in (save_network, save_training_state):
         setattr(BaseModel, function.__name__, function)
-    BaseModel.resume_training, BaseModel.validation = mended_resume_training, mended_validation
+    BaseModel.resume_training, BaseModel.validation = patched_resume_training, patched_validation
 
 
 def network_file(opt: Options, net_label: str, current_iter: int) -> Path:

@@ -25,7 +25,7 @@ PROGRESS = {
 NO_HYPER_PARAMETERS = {"params", "lr", "initial_lr", "capturable", "differentiable", "foreach", "fused", "maximize"}
 
 
-def mend_changed_schedules() -> None:
+def patch_changed_schedules() -> None:
     """Let a resume follow the option file where it differs from the training state, and log each difference.
 
     BasicSR takes rates, schedule and the optimizer's settings from the state without a word, and ends in a TypeError
@@ -37,7 +37,7 @@ def mend_changed_schedules() -> None:
     resume_training = BaseModel.resume_training
 
     @functools.wraps(resume_training)
-    def mended_resume_training(self: Any, resume_state: Options) -> None:
+    def patched_resume_training(self: Any, resume_state: Options) -> None:
         refuse_finished(self.opt, resume_state)
         schedules = [schedule_of(scheduler) for scheduler in self.schedulers]
         settings = [[settings_of(group) for group in optimizer.param_groups] for optimizer in self.optimizers]
@@ -54,7 +54,7 @@ def mend_changed_schedules() -> None:
         for change in dict.fromkeys(changes):
             get_root_logger().warning(f"Resume with changed options: {change}.")
 
-    BaseModel.resume_training = mended_resume_training
+    BaseModel.resume_training = patched_resume_training
 
 
 def refuse_finished(opt: Options, resume_state: Options) -> None:

@@ -123,7 +123,7 @@ class StopRequest:
         print(f"{main_module_name() or 'macr_plugin'}: {name}: {what}", file=sys.stderr, flush=True)
 
 
-def mend_signals() -> None:
+def patch_signals() -> None:
     """Let SIGTERM, SIGINT, SIGHUP and SIGUSR1 end a training after its step, saved, in one line.
 
     The exit status is 128 and the number of the signal. A test, and a training that takes no steps yet, end at once.
@@ -134,11 +134,11 @@ def mend_signals() -> None:
     update_learning_rate = BaseModel.update_learning_rate
 
     @functools.wraps(update_learning_rate)
-    def mended_update_learning_rate(self: Any, current_iter: int, *args: Any, **kwargs: Any) -> None:
+    def patched_update_learning_rate(self: Any, current_iter: int, *args: Any, **kwargs: Any) -> None:
         request.before_step(self, current_iter)
         update_learning_rate(self, current_iter, *args, **kwargs)
 
-    BaseModel.update_learning_rate = mended_update_learning_rate
+    BaseModel.update_learning_rate = patched_update_learning_rate
     if is_training_program() and not is_training_worker():
         request.install()
 

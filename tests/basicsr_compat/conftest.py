@@ -1,4 +1,4 @@
-"""Fixtures for the mends of BasicSR."""
+"""Fixtures for the patches of BasicSR."""
 
 import sys
 
@@ -12,8 +12,8 @@ from macr_plugin.options.file import read_options
 
 
 @pytest.fixture(autouse=True)
-def mended_process(monkeypatch, restored_basicsr):
-    """Every test here may mend BasicSR in this process."""
+def patched_process(monkeypatch, restored_basicsr):
+    """Every test here may patch BasicSR in this process."""
     monkeypatch.setenv(program.TRAINING_PROCESS_VARIABLE, "")
 
 
@@ -57,10 +57,10 @@ def pretend_gpus(monkeypatch):
 
 
 @pytest.fixture
-def mend_options():
-    """Mend the parser, with the plugin's reader and a check that takes everything."""
+def patch_options():
+    """Patch the parser, with the plugin's reader and a check that takes everything."""
 
-    def mend(check=lambda opt, path, forced, is_train, may_resume: None):
-        parsing.mend_options(read_options, check)
+    def patch(check=lambda opt, path, forced, is_train, may_resume: None):
+        parsing.patch_options(read_options, check)
 
-    return mend
+    return patch

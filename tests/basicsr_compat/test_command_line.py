@@ -31,9 +31,9 @@ from macr_plugin.errors import InputError
         ("e5", "e5"),
     ],
 )
-def test_forced_values(run, mend_options, text, value):
-    command_line.mend_forced_values()
-    mend_options()
+def test_forced_values(run, patch_options, text, value):
+    command_line.patch_forced_values()
+    patch_options()
     forced = run(None, ["--force_yml", f"logger:given={text}"])["logger"]["given"]
     assert forced == value
     assert type(forced) is type(value)
@@ -53,9 +53,9 @@ def test_forced_values(run, mend_options, text, value):
         ("logger:print_freq=[open('made_by_value', 'w')]", "no list"),
     ],
 )
-def test_entries_that_cannot_be_taken(run, mend_options, tmp_path, entry, message):
-    command_line.mend_forced_values()
-    mend_options()
+def test_entries_that_cannot_be_taken(run, patch_options, tmp_path, entry, message):
+    command_line.patch_forced_values()
+    patch_options()
     with pytest.raises(InputError, match="--force_yml") as error:
         run(arguments=["--force_yml", "manual_seed=1", entry])
     assert message in str(error.value)
@@ -64,6 +64,6 @@ def test_entries_that_cannot_be_taken(run, mend_options, tmp_path, entry, messag
 
 
 @pytest.mark.parametrize("arguments", [["--local-rank=0"], ["--local-rank", "0"], ["--local_rank=0"]])
-def test_the_rank_of_every_launcher_is_taken(run, mend_options, arguments):
-    mend_options()
+def test_the_rank_of_every_launcher_is_taken(run, patch_options, arguments):
+    patch_options()
     assert run(arguments=arguments)["rank"] == 0

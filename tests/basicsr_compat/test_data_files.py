@@ -10,7 +10,7 @@ import pytest
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import DataLoader
 
-from macr_plugin.basicsr_compat.data_files import mend_data_files
+from macr_plugin.basicsr_compat.data_files import patch_data_files
 from macr_plugin.errors import InputError
 
 FRAMES = 3
@@ -47,7 +47,7 @@ def frames(tmp_path, monkeypatch):
         for number in range(FRAMES):
             cv2.imwrite(f"{kind}/000/{number:08d}.png", picture(number))
     Path("clips.txt").write_text(f"000 {FRAMES} (24,32,3)\n")
-    mend_data_files()
+    patch_data_files()
 
 
 def build(kind, **changes):
@@ -133,6 +133,6 @@ def test_the_data_sets_of_others_are_left_alone(monkeypatch):
             raise ValueError("theirs")
 
     monkeypatch.setitem(DATASET_REGISTRY._obj_map, "Theirs", Theirs)
-    mend_data_files()
+    patch_data_files()
     with pytest.raises(ValueError, match=r"^theirs$"):
         Theirs()[0]

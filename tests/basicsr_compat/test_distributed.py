@@ -32,9 +32,9 @@ def single_process(monkeypatch, pretend_gpus):
 def test_gloo_connects_cpu_processes(single_process):
     with pytest.raises(ZeroDivisionError):
         options.init_dist("pytorch")
-    distributed.mend_distributed_on_cpu()
+    distributed.patch_distributed_on_cpu()
     with pytest.raises(InputError, match="torchrun"):
-        mended_slurm_without_gpu()
+        patched_slurm_without_gpu()
     options.init_dist("pytorch")
     assert torch.distributed.get_backend() == "gloo"
     model = types.SimpleNamespace(opt={"dist": True, "num_gpu": 0}, device=torch.device("cpu"))
@@ -42,7 +42,7 @@ def test_gloo_connects_cpu_processes(single_process):
     assert isinstance(net, torch.nn.parallel.DistributedDataParallel)
 
 
-def mended_slurm_without_gpu():
+def patched_slurm_without_gpu():
     os.environ.update({"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_NODELIST": "localhost"})
     try:
         options.init_dist("slurm")
@@ -52,7 +52,7 @@ def mended_slurm_without_gpu():
 
 
 def test_single_process_model_is_not_wrapped():
-    distributed.mend_distributed_on_cpu()
+    distributed.patch_distributed_on_cpu()
     net = torch.nn.Conv2d(3, 3, 1)
     model = types.SimpleNamespace(opt={"dist": False, "num_gpu": 0}, device=torch.device("cpu"))
     assert BaseModel.model_to_device(model, net) is net

@@ -22,13 +22,13 @@ from macr_plugin.errors import InputError
 def test_sampler_keeps_the_order_and_numbers_the_draws(ranks, ratio):
     dataset = range(7)
     stock = basicsr.train.EnlargedSampler
-    epochs.mend_epochs(DrawnIndex)
-    mended = basicsr.train.EnlargedSampler
-    assert issubclass(mended, stock)
+    epochs.patch_epochs(DrawnIndex)
+    patched = basicsr.train.EnlargedSampler
+    assert issubclass(patched, stock)
     for epoch in (0, 3):
         draws = []
         for rank in range(ranks):
-            samplers = [sampler(dataset, ranks, rank, ratio) for sampler in (stock, mended)]
+            samplers = [sampler(dataset, ranks, rank, ratio) for sampler in (stock, patched)]
             for sampler in samplers:
                 sampler.set_epoch(epoch)
             expected, indices = (list(sampler) for sampler in samplers)
@@ -51,7 +51,7 @@ class Indices(Dataset):
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_draws_reach_kept_workers(num_workers):
-    epochs.mend_epochs(DrawnIndex)
+    epochs.patch_epochs(DrawnIndex)
     sampler = basicsr.train.EnlargedSampler(Indices(), 1, 0, 2)
     loader = DataLoader(
         Indices(), sampler=sampler, batch_size=2, num_workers=num_workers, persistent_workers=bool(num_workers)
@@ -62,7 +62,7 @@ def test_draws_reach_kept_workers(num_workers):
         assert torch.cat(list(loader)).tolist() == expected
 
 
-def test_stock_dataset_takes_the_mended_indices(tmp_path):
+def test_stock_dataset_takes_the_patched_indices(tmp_path):
     from basicsr.data.paired_image_dataset import PairedImageDataset
 
     Path(tmp_path, "a.png").write_bytes(cv2.imencode(".png", np.full((8, 8, 3), 9, np.uint8))[1].tobytes())
@@ -71,7 +71,7 @@ def test_stock_dataset_takes_the_mended_indices(tmp_path):
     dataset = PairedImageDataset(
         {"phase": "train", "scale": 1, "io_backend": {"type": "disk"}, **folders, **augmentation}
     )
-    epochs.mend_epochs(DrawnIndex)
+    epochs.patch_epochs(DrawnIndex)
     opt = {"phase": "train", "batch_size_per_gpu": 2, "num_worker_per_gpu": 1}
     sampler = basicsr.train.EnlargedSampler(dataset, 1, 0, 4)
     batches = list(basicsr.data.build_dataloader(dataset, opt, sampler=sampler, seed=0))
@@ -135,7 +135,7 @@ class CountingModel(BaseModel):
 @pytest.fixture
 def loop(monkeypatch, tmp_path):
     """Run BasicSR's own loop over a stand-in, as one of so many processes; returns the model."""
-    epochs.mend_epochs(DrawnIndex)
+    epochs.patch_epochs(DrawnIndex)
     monkeypatch.setattr(basicsr.train, "CPUPrefetcher", BatchNumbers)
     monkeypatch.setattr(basicsr.train, "copy_opt_file", lambda *args: None)
     monkeypatch.setattr(basicsr.train, "make_exp_dirs", lambda opt: None)

@@ -40,7 +40,7 @@ class Values(Dataset):
 def test_one_lmdb_serves_every_client_and_worker(database):
     with pytest.raises(lmdb.Error, match="already open"):
         open_client(database)
-    lmdb_backend.mend_lmdb_environments(lmdb_environments())
+    lmdb_backend.patch_lmdb_environments(lmdb_environments())
     first, second = open_client(database), open_client(database)
     loader = DataLoader(Values(database), num_workers=2)
     for _ in range(3):
@@ -50,8 +50,8 @@ def test_one_lmdb_serves_every_client_and_worker(database):
     assert first.get("scene/2", "lq") is None
 
 
-def test_an_lmdb_that_opens_twice_needs_no_mend(monkeypatch):
+def test_an_lmdb_that_opens_twice_needs_no_patch(monkeypatch):
     monkeypatch.setattr(lmdb_backend, "refuses_second_environment", lambda: False)
     backend = FileClient._backends["lmdb"]
-    lmdb_backend.mend_lmdb_environments(lmdb_environments())
+    lmdb_backend.patch_lmdb_environments(lmdb_environments())
     assert FileClient._backends["lmdb"] is backend

@@ -1,4 +1,4 @@
-"""Loader, sampler and workers: each fault is there without its mend and gone with it."""
+"""Loader, sampler and workers: each fault is there without its patch and gone with it."""
 
 import functools
 import random
@@ -33,18 +33,18 @@ def epochs_of_draws(num_epochs):
 def test_every_epoch_draws_anew():
     first, second = epochs_of_draws(2)
     assert torch.equal(first, second), "BasicSR repeats the draws of the first epoch"
-    loading.mend_worker_seeds()
+    loading.patch_worker_seeds()
     first, second = epochs_of_draws(2)
     assert not torch.isclose(first, second).any()
     assert torch.equal(first, epochs_of_draws(1)[0]), "and the manual seed still decides"
 
 
-def test_a_mended_worker_seed_is_left_alone():
+def test_a_patched_worker_seed_is_left_alone():
     def seed_from_torch(worker_id, num_workers, rank, seed):
         random.seed(torch.initial_seed())
 
     basicsr.data.worker_init_fn = seed_from_torch
-    loading.mend_worker_seeds()
+    loading.patch_worker_seeds()
     assert basicsr.data.worker_init_fn is seed_from_torch
 
 
@@ -72,7 +72,7 @@ def test_effective_batch_is_logged(caplog):
 def test_draws_do_not_depend_on_workers_nor_on_where_an_epoch_goes_on():
     from torch.utils.data import DataLoader
 
-    loading.mend_worker_seeds()
+    loading.patch_worker_seeds()
     numbers = [DrawnIndex(draw % 4, epoch, draw) for epoch in (0, 1) for draw in range(6)]
 
     def draws(numbers, num_workers, seed=0):

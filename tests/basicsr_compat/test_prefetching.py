@@ -19,17 +19,17 @@ class OnTheDevice(torch.Tensor):
 def test_prefetched_batches_stay_until_the_step_that_uses_them_has_ended(monkeypatch):
     from basicsr.data import prefetch_dataloader
 
-    prefetching.mend_cuda_prefetcher()
-    mended = prefetch_dataloader.CUDAPrefetcher
-    prefetching.mend_cuda_prefetcher()
-    assert prefetch_dataloader.CUDAPrefetcher is mended, "a second call does nothing"
+    prefetching.patch_cuda_prefetcher()
+    patched = prefetch_dataloader.CUDAPrefetcher
+    prefetching.patch_cuda_prefetcher()
+    assert prefetch_dataloader.CUDAPrefetcher is patched, "a second call does nothing"
     step_stream, order = MagicMock(), []
     step_stream.wait_stream = lambda stream: order.append("wait")
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: step_stream)
-    prefetcher = object.__new__(mended)
+    prefetcher = object.__new__(patched)
     prefetcher.stream, prefetcher.batch = MagicMock(), {"lq": torch.zeros(1).as_subclass(OnTheDevice), "key": "a"}
     batch = prefetcher.batch
-    monkeypatch.setattr(mended, "preload", lambda self: order.append("next copy"))
+    monkeypatch.setattr(patched, "preload", lambda self: order.append("next copy"))
     assert prefetcher.next() is batch
     assert batch["lq"].users == [step_stream]
     assert order == ["wait", "next copy"]

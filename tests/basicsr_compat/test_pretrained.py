@@ -10,7 +10,7 @@ from basicsr.models.base_model import BaseModel
 from safetensors.torch import save_file
 
 from macr_plugin.archs.macr_arch import MACR
-from macr_plugin.basicsr_compat.pretrained import mend_load_network
+from macr_plugin.basicsr_compat.pretrained import patch_load_network
 from macr_plugin.errors import InputError
 from macr_plugin.weights.pretrained import load_pretrained
 
@@ -63,26 +63,26 @@ STOCK = {
 }
 
 
-@pytest.mark.parametrize("mended", [False, True])
+@pytest.mark.parametrize("patched", [False, True])
 @pytest.mark.parametrize("kind", STOCK)
-def test_what_basicsr_takes_is_taken_as_before(tmp_path, kind, mended):
+def test_what_basicsr_takes_is_taken_as_before(tmp_path, kind, patched):
     content, path, weights, average = STOCK[kind]
     torch.save(content, tmp_path / "w.pth")
-    if mended:
-        mend_load_network(load_pretrained)
+    if patched:
+        patch_load_network(load_pretrained)
     model = start(tmp_path / "w.pth", ema_decay=0.9, **path)
     assert has(model.net_g, weights)
     assert has(model.net_g_ema, average)
 
 
-@pytest.mark.parametrize("mended", [False, True])
-def test_loosely_loaded_weights(tmp_path, mended):
+@pytest.mark.parametrize("patched", [False, True])
+def test_loosely_loaded_weights(tmp_path, patched):
     """Another size, a missing and an unknown name; everything else is loaded."""
     first, _, *others = WEIGHTS
     content = {name: WEIGHTS[name] for name in others} | {first: torch.ones(1), "unknown": torch.ones(1)}
     torch.save({"params": content}, tmp_path / "w.pth")
-    if mended:
-        mend_load_network(load_pretrained)
+    if patched:
+        patch_load_network(load_pretrained)
     model = start(tmp_path / "w.pth", strict_load_g=False)
     state = model.net_g.state_dict()
     assert all(torch.equal(state[name], WEIGHTS[name]) for name in others)
@@ -93,7 +93,7 @@ def test_loosely_loaded_weights(tmp_path, mended):
 
 def test_a_batch_norm_of_an_older_torch_is_taken(tmp_path):
     """Torch itself fills in the count of batches, which files did not have before 0.4.1."""
-    mend_load_network(load_pretrained)
+    patch_load_network(load_pretrained)
     net = torch.nn.Sequential(torch.nn.BatchNorm2d(2))
     state = {name: value + 1 for name, value in net.state_dict().items() if "num_batches" not in name}
     torch.save({"params": state}, tmp_path / "w.pth")
@@ -110,7 +110,7 @@ def test_files_of_other_projects_are_taken(tmp_path, layout):
         "Lightning": {"state_dict": {f"model.{name}": value for name, value in WEIGHTS.items()}},
     }.get(layout, WEIGHTS)
     (save_file if layout == "safetensors" else torch.save)(content, file)
-    mend_load_network(load_pretrained)
+    patch_load_network(load_pretrained)
     model = start(file, ema_decay=0.9)
     assert has(model.net_g, WEIGHTS)
     assert has(model.net_g_ema, WEIGHTS)
@@ -139,7 +139,7 @@ def test_unusable_files_are_one_line(tmp_path, kind, monkeypatch):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     write, message = UNUSABLE[kind]
     write(tmp_path / "w.pth")
-    mend_load_network(load_pretrained)
+    patch_load_network(load_pretrained)
     with pytest.raises(InputError, match=rf"weights .*w.pth.*{message}") as caught:
         start(tmp_path / "w.pth", param_key_g="mine" if kind == "no such key" else "params")
     assert "\n" not in str(caught.value)
@@ -147,7 +147,7 @@ def test_unusable_files_are_one_line(tmp_path, kind, monkeypatch):
 
 
 def test_basicsr_alone_reads_the_checkpoints_of_the_plugin(tmp_path):
-    """Without the mend, as with MACR_PLUGIN_AUTOLOAD=0: the record of the network does not disturb."""
+    """Without the patch, as with MACR_PLUGIN_AUTOLOAD=0: the record of the network does not disturb."""
     torch.save({"params": WEIGHTS}, tmp_path / "start.pth")
     model = start(tmp_path / "start.pth", ema_decay=0.9)
     folders = {name: str(tmp_path) for name in ("models", "training_states", "visualization")}

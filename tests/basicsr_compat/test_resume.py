@@ -10,7 +10,7 @@ from macr_plugin.basicsr_compat import resume
 from macr_plugin.errors import InputError
 
 
-def test_auto_resume_looks_where_the_run_writes(run, tmp_path, pretend_gpus, mend_options):
+def test_auto_resume_looks_where_the_run_writes(run, tmp_path, pretend_gpus, patch_options):
     pretend_gpus(1)
     states = tmp_path / "elsewhere" / "experiments" / "run" / "training_states"
     states.mkdir(parents=True)
@@ -19,20 +19,20 @@ def test_auto_resume_looks_where_the_run_writes(run, tmp_path, pretend_gpus, men
     (states / "unfinished.state").touch()
     arguments = {"arguments": ["--auto_resume"], "root": tmp_path / "elsewhere"}
     assert basicsr.train.load_resume_state(run(**arguments)) is None, "BasicSR looks below the current directory"
-    mend_options()
+    patch_options()
     assert run(**arguments)["path"]["resume_state"] == str(states / "100.state")
 
 
-def test_auto_resume_without_a_state_starts_anew(run, capsys, mend_options):
-    mend_options()
+def test_auto_resume_without_a_state_starts_anew(run, capsys, patch_options):
+    patch_options()
     opt = run(arguments=["--auto_resume"])
     assert not opt["path"].get("resume_state")
     assert "starting anew" in capsys.readouterr().out
 
 
-def test_basicsr_script_cannot_resume_on_a_cpu(run, monkeypatch, pretend_gpus, mend_options):
+def test_basicsr_script_cannot_resume_on_a_cpu(run, monkeypatch, pretend_gpus, patch_options):
     pretend_gpus(0)
-    mend_options()
+    patch_options()
     assert run({"path": {"resume_state": "a.state"}})["path"]["resume_state"] == "a.state"
     monkeypatch.setattr(resume, "is_basicsr_program", lambda: True)
     with pytest.raises(InputError, match=r"python -m macr_plugin.train -opt .*options.yml --auto_resume"):
@@ -52,7 +52,7 @@ def test_resume_on_a_cpu(tmp_path, pretend_gpus):
     opt = resume_options(tmp_path, tmp_path / "7.state")
     with pytest.raises((RuntimeError, AssertionError)):
         basicsr.train.load_resume_state(opt)
-    resume.mend_resume()
+    resume.patch_resume()
     state = basicsr.train.load_resume_state(opt)
     assert (state["epoch"], state["iter"]) == (2, 7)
     assert torch.equal(state["optimizers"][0]["state"][0], torch.ones(3))
@@ -74,12 +74,12 @@ def test_damaged_and_missing_states(tmp_path):
         resume.load_resume_state(resume_options(tmp_path, tmp_path / "9.state"))
 
 
-def test_a_mended_basicsr_keeps_its_resume(monkeypatch):
+def test_a_patched_basicsr_keeps_its_resume(monkeypatch):
     def resume_anywhere(opt):
         return None
 
     monkeypatch.setattr(basicsr.train, "load_resume_state", resume_anywhere)
-    resume.mend_resume()
+    resume.patch_resume()
     assert basicsr.train.load_resume_state is resume_anywhere
 
 
@@ -113,12 +113,12 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("file", ["training_states/9.state", "models/net_g_9.pth"])
-def test_auto_resume_steps_back_over_damaged_pairs(run, mend_options, pretend_gpus, tmp_path, capsys, damage, file):
+def test_auto_resume_steps_back_over_damaged_pairs(run, patch_options, pretend_gpus, tmp_path, capsys, damage, file):
     pretend_gpus(1)
     states = tmp_path / "experiments" / "run" / "training_states"
     for iteration in (3, 6, 9):
         write_pair(states, iteration)
-    mend_options()
+    patch_options()
     opt = {"network_g": {"type": "MACR"}}
     assert run(opt, ["--auto_resume"])["path"]["resume_state"] == str(states / "9.state")
     DAMAGES[damage](states.parent / file)
@@ -136,8 +136,8 @@ def test_an_explicit_state_with_damaged_weights_is_refused(tmp_path, damage):
     states, models = tmp_path / "training_states", tmp_path / "models"
     write_pair(states, 9)
     state = (states / "9.state").rename(states / "kept.state")
-    resume.mend_resume()
-    resume.mend_resumed_weights()
+    resume.patch_resume()
+    resume.patch_resumed_weights()
     opt = resume_options(models, state)
     assert resume.load_resume_state(opt)["iter"] == 9
     DAMAGES[damage](models / "net_g_9.pth")

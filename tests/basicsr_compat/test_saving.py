@@ -7,14 +7,14 @@ import torch
 from basicsr.models.base_model import BaseModel
 from torch import nn
 
-from macr_plugin.basicsr_compat.saving import mend_saving
+from macr_plugin.basicsr_compat.saving import patch_saving
 from macr_plugin.errors import InputError
 from macr_plugin.models import checkpoints
 
 
 @pytest.fixture
 def model(tmp_path, restored_basicsr):
-    mend_saving(checkpoints)
+    patch_saving(checkpoints)
     path = {"models": str(tmp_path), "training_states": str(tmp_path)}
     model = BaseModel({"num_gpu": 0, "is_train": True, "path": path, "dist": False, "rank": 0, "world_size": 1})
     model.net_g = nn.Linear(2, 2)

@@ -48,7 +48,7 @@ def messages(caplog):
     logger = get_root_logger()
     logger.propagate = True
     logger.setLevel(logging.INFO)
-    schedule.mend_changed_schedules()
+    schedule.patch_changed_schedules()
     return caplog
 
 

@@ -87,7 +87,7 @@ def test_what_a_parent_ignores_stays_ignored(monkeypatch):
 
 def test_every_model_is_asked_at_each_step_and_this_process_keeps_its_handlers(restored_basicsr):
     before = signal.getsignal(signal.SIGINT)
-    signals.mend_signals()
+    signals.patch_signals()
     assert signal.getsignal(signal.SIGINT) is before, "no training program"
     steps = []
     model = SimpleNamespace(opt={"dist": False, "rank": 0}, save=None, schedulers=[], steps=steps)

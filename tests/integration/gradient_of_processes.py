@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from basicsr.models import build_model
 
-from macr_plugin.basicsr_compat.distributed import mend_distributed_on_cpu
+from macr_plugin.basicsr_compat.distributed import patch_distributed_on_cpu
 
 batch_file, folder, averages_itself = sys.argv[1:]
-mend_distributed_on_cpu()
+patch_distributed_on_cpu()
 torch.distributed.init_process_group("gloo")
 rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
 # Other weights on every process: the first one's must reach all of them.

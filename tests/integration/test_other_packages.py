@@ -23,7 +23,7 @@ from macr_plugin.archs.macr_arch import MACR
 
 assert ARCH_REGISTRY.get("MACR") is MACR, "the plugin is there"
 assert MODEL_REGISTRY.get("RealESRGANModel").__module__ == "realesrgan.models.realesrgan_model"
-assert not hasattr(basicsr.data.build_dataloader, "__wrapped__"), "and mends nothing of theirs"
+assert not hasattr(basicsr.data.build_dataloader, "__wrapped__"), "and patches nothing of theirs"
 picture = torch.rand(1, 3, 64, 64)
 small = realesrgan.archs.srvgg_arch.SRVGGNetCompact(num_feat=8, num_conv=1)
 assert small(picture).shape == (1, 3, 256, 256)

@@ -202,7 +202,7 @@ def test_captures_that_fail_harm_nothing_that_follows():
     assert "captured after three failures" in process.stdout
 
 
-def test_the_names_that_a_mended_capture_relies_on_exist():
+def test_the_names_that_a_patched_capture_relies_on_exist():
     assert hasattr(torch._C, "_cuda_releasePool")
     assert hasattr(torch._C, "_cuda_endAllocateToPool") or hasattr(torch._C, "_cuda_endAllocateCurrentStreamToPool")
     assert {"graphsafe_set_state", "clone_state"} <= set(dir(torch.Generator))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from macr_plugin.archs.pyramid import resize
-from macr_plugin.basicsr_compat.schedule import mend_changed_schedules
+from macr_plugin.basicsr_compat.schedule import patch_changed_schedules
 from macr_plugin.options.optimization import optimizers, schedulers
 
 #: What has no default.
@@ -54,7 +54,7 @@ def test_an_optimizer_steps_as_in_plain_pytorch(build, batch, name):
 @pytest.mark.parametrize("name", sorted(optimizers()))
 def test_an_optimizer_goes_on_bit_for_bit(build, batch, tmp_path, restored_basicsr, log, name):
     """From its training state, with the schedule that changes most of what an optimizer has."""
-    mend_changed_schedules()
+    patch_changed_schedules()
     arguments = inspect.signature(optimizers()[name]).parameters
     schedule = {**NEEDED["CyclicLR"], "cycle_momentum": bool({"betas", "momentum"} & arguments.keys())}
     options = {"optim_g": {"type": name, "lr": 1e-3}, "scheduler": {"type": "CyclicLR", **schedule}}

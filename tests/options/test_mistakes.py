@@ -16,7 +16,7 @@ from macr_plugin.basicsr_compat import program
 from macr_plugin.errors import InputErrors
 from macr_plugin.options.blocks import LONGEST_NAME
 from macr_plugin.options.check import check_option_file, find_problems
-from macr_plugin.training_program import mend_this_program
+from macr_plugin.training_program import patch_this_program
 
 OPTIONS = Path(__file__).parents[2] / "options"
 BASE = yaml.safe_load((OPTIONS / "macr_gopro.yml").read_text())
@@ -404,7 +404,7 @@ def test_a_broken_file_ends_the_command_with_its_line(
     *blocks, last = key.split(".")
     block_at(opt, blocks)[last] = value
     Path("broken.yml").write_text(yaml.safe_dump(opt, sort_keys=False))
-    mend_this_program()
+    patch_this_program()
     with pytest.raises(SystemExit) as ended:
         options.parse_options(str(tmp_path))
     assert ended.value.code == 2

@@ -59,14 +59,14 @@ def test_a_stage_that_hangs_ends_with_all_its_children(tmp_path):
 
 
 def test_what_passed_is_not_repeated_unless_it_is_named(tmp_path):
-    flag = tmp_path / "mended"
-    mended = Stage("bad", "A bad one", ("sh", "-c", f"test -e {flag}"))
-    check([GOOD, mended], tmp_path)
+    flag = tmp_path / "repaired"
+    repaired = Stage("bad", "A bad one", ("sh", "-c", f"test -e {flag}"))
+    check([GOOD, repaired], tmp_path)
     flag.touch()
-    assert check([GOOD, mended], tmp_path) == 0
+    assert check([GOOD, repaired], tmp_path) == 0
     assert (tmp_path / "good" / "runs").read_text() == "started\n"
     assert states(tmp_path) == {"good": "passed", "bad": "passed"}
-    check([GOOD, mended], tmp_path, ["good"])
+    check([GOOD, repaired], tmp_path, ["good"])
     assert (tmp_path / "good" / "runs").read_text() == "started\n" * 2
 
 

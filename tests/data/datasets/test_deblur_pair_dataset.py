@@ -11,7 +11,7 @@ import torch
 from basicsr.data import data_sampler
 from saved_pictures import save_pair
 
-from macr_plugin.basicsr_compat.epochs import mend_epochs
+from macr_plugin.basicsr_compat.epochs import patch_epochs
 from macr_plugin.data.datasets.deblur_pair_dataset import DeblurPairDataset
 from macr_plugin.data.datasets.drawn_index import DrawnIndex
 from macr_plugin.data.picture_files import encode_png
@@ -397,7 +397,7 @@ def test_cached_pictures_are_read_once(split, backend):
 @pytest.fixture
 def draws_of(split, restored_basicsr):
     """Crops of some epochs as BasicSR's program would draw them, with the name of the picture."""
-    mend_epochs(DrawnIndex)
+    patch_epochs(DrawnIndex)
 
     def draw(epochs=(0,), num_workers=0, rank=0, ranks=1, ratio=3, backend="lmdb", seed=0, **loader_options):
         dataset = DeblurPairDataset(options(split, backend, "train", uint8=True, manual_seed=seed))

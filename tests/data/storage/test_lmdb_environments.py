@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from basicsr.utils.file_client import FileClient
 
-from macr_plugin.basicsr_compat.lmdb_backend import mend_lmdb_environments
+from macr_plugin.basicsr_compat.lmdb_backend import patch_lmdb_environments
 from macr_plugin.data.picture_files import encode_png
 from macr_plugin.data.storage.lmdb_environments import LmdbEnvironments, lmdb_environments
 from macr_plugin.data.storage.lmdb_writer import write_image_lmdb
@@ -46,7 +46,7 @@ def test_the_clients_of_basicsr_refuse_a_file_that_was_cut_off(tmp_path, monkeyp
     monkeypatch.setitem(FileClient._backends, "lmdb", FileClient._backends["lmdb"])
     write_image_lmdb(tmp_path / "x.lmdb", [(f"{n}", encode_png(np.full((64, 64, 3), n, np.uint8))) for n in range(60)])
     os.truncate(tmp_path / "x.lmdb/data.mdb", 3 * 4096)
-    mend_lmdb_environments(lmdb_environments())
+    patch_lmdb_environments(lmdb_environments())
     client = FileClient("lmdb", db_paths=[str(tmp_path / "x.lmdb")], client_keys=["lq"])
     with pytest.raises(InputError, match="is cut off"):
         client.get("59", "lq")
