@@ -8,12 +8,24 @@ import sys
 import time
 
 import pytest
+import torch
 from started_programs import REPOSITORY, free_port, wait_until
-from trainings import SAVE_INTERVAL, differences, logged_steps
+from trainings import OPTIONS, SAVE_INTERVAL, differences, logged_steps
 
 pytestmark = pytest.mark.slow
 
 LONG = {"train__total_iter": 100_000}
+SLOW_METRIC = """
+import time
+from pathlib import Path
+from basicsr.utils.registry import METRIC_REGISTRY
+
+@METRIC_REGISTRY.register()
+def calculate_slow(img, img2):
+    Path("validating").touch()
+    time.sleep(0.3)
+    return 0.0
+"""
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1]
 
 
@@ -60,6 +72,24 @@ def test_all_processes_end_after_one_step_whichever_was_told(train):
         assert "Traceback" not in output + processes[1].output.read_text()
     training.run()
     assert differences(undisturbed.result(), training.result()) == []
+
+
+def test_a_signal_in_a_validation_waits_for_its_end(train):
+    """What it found to be best is kept, as if nothing had been said."""
+    metrics = {**OPTIONS["val"]["metrics"], "slow": {"type": "calculate_slow"}}
+    training = train(**LONG, val__metrics=metrics)
+    (training.folder / "slow_metric.py").write_text(SLOW_METRIC)
+    (process,) = training.start("--auto_resume", "--import", "slow_metric.py")
+    assert wait_until((training.folder / "validating").exists, [process])
+    process.send(signal.SIGTERM)
+    assert process.wait() == 143
+    output = process.output.read_text()
+    assert "# slow: 0.0000" in output
+    step = OPTIONS["val"]["val_freq"]
+    assert output.splitlines()[-1] == f"macr_plugin.train: SIGTERM: saved step {step}, --auto_resume goes on from it"
+    assert training.states()[-1] == step
+    best = torch.load(training.experiment / "models" / "net_g_best.pth", weights_only=True)["best"]
+    assert best["iter"] == step
 
 
 def test_a_second_signal_ends_at_once(train):

@@ -3,6 +3,7 @@
 import copy
 import errno
 import logging
+from pathlib import Path
 
 import basicsr
 import cv2
@@ -318,8 +319,8 @@ def test_a_full_disk_keeps_the_old_checkpoint(build, tmp_path, monkeypatch):
     model.save(epoch=0, current_iter=1)
     before = (tmp_path / "models" / "net_g_1.pth").read_bytes()
 
-    def half_written(content, file):
-        file.write(b"half")
+    def half_written(content, path):
+        Path(path).write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(multiscale_model.torch, "save", half_written)
