@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,9 @@ def patch_data_files() -> None:
 
     patches = {"__init__": _naming_init, "__getitem__": _naming_getitem}
     for _, kind in DATASET_REGISTRY:
-        for name in patches.keys() & vars(kind).keys() if kind.__module__.startswith("basicsr.") else ():
+        if not kind.__module__.startswith("basicsr."):
+            continue
+        for name in patches.keys() & vars(kind).keys():
             original = vars(kind)[name]
             if not hasattr(original, "__wrapped__"):
                 setattr(kind, name, patches[name](original))
@@ -28,7 +30,7 @@ def patch_data_files() -> None:
 def _naming_init(init: Any) -> Any:
     @functools.wraps(init)
     def naming_init(self: Any, opt: Options) -> None:
-        with _named(set_name(opt)):
+        with _named(lambda: set_name(opt)):
             init(self, opt)
 
     return naming_init
@@ -40,7 +42,7 @@ def _naming_getitem(getitem: Any) -> Any:
         if not 0 <= index < len(self):
             # So that a loop over a data set ends.
             return getitem(self, index)
-        with _named(f"{set_name(self.opt)}: {sample_name(self, index)}"):
+        with _named(lambda: f"{set_name(self.opt)}: {sample_name(self, index)}"):
             return getitem(self, index)
 
     return naming_getitem
@@ -68,7 +70,7 @@ def sample_name(dataset: Any, index: int) -> str:
 
 
 @contextmanager
-def _named(what: str) -> Iterator[None]:
+def _named(what: Callable[[], str]) -> Iterator[None]:
     """Turn an error into one line that begins with what is read; the plugin's own stay."""
     try:
         yield
@@ -77,10 +79,10 @@ def _named(what: str) -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             raise
-        raise InputError(f"{what}: {error.filename}: {error.strerror}: {REMEDY}") from error
+        raise InputError(f"{what()}: {error.filename}: {error.strerror}: {REMEDY}") from error
     except KeyError as error:
-        raise InputError(f"{what}: the option or entry {error} is missing") from error
+        raise InputError(f"{what()}: the option or entry {error} is missing") from error
     # No picture is None in BasicSR, which each place uses in another way.
     except Exception as error:
         reason = first_line(error) or type(error).__name__
-        raise InputError(f"{what}: missing or damaged, or not as the options say: {reason}") from error
+        raise InputError(f"{what()}: missing or damaged, or not as the options say: {reason}") from error

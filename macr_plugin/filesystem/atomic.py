@@ -14,6 +14,8 @@ from macr_plugin.errors import DiskError
 
 #: Bytes that a file's name may have on all usual file systems.
 LONGEST_NAME = 255
+#: How much more is written to a disk to learn why it takes no more.
+PROBE_BYTES = 1 << 16
 
 
 @contextmanager
@@ -44,15 +46,25 @@ def atomic_write(path: Path, remedy: str, durable: bool = False) -> Iterator[Bin
             flush_to_disk(path.parent)
     # torch.save reports a full disk as a RuntimeError.
     except (OSError, RuntimeError) as error:
+        reason = _reason(error, unfinished)
         _remove(unfinished)
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             reason, remedy = "its name is too long", "choose a shorter one"
-        else:
-            reason = str(error)
         raise DiskError(f"{path} could not be written ({reason}): {remedy}") from error
     except BaseException:
         _remove(unfinished)
         raise
+
+
+def _reason(error: Exception, unfinished: Path) -> str:
+    """Why a file could not be written; what torch raises does not say it, but writing on does."""
+    if isinstance(error, RuntimeError):
+        try:
+            with unfinished.open("ab") as file:
+                file.write(bytes(PROBE_BYTES))
+        except OSError as cause:
+            return str(cause)
+    return str(error)
 
 
 def _remove(unfinished: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import random
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,8 +19,6 @@ from macr_plugin.filesystem.torch_file import read_torch_file
 
 #: Under this key ``net_g_best.pth`` holds, beside the weights, what they achieved.
 BEST_KEY = "best"
-#: How much more is written to a disk to learn why it takes no more.
-PROBE_BYTES = 1 << 16
 #: What to do where losses or weights are not finite.
 REMEDY = "lower train.optim_g.lr, clip with train.grad_clip_norm, or set train.on_nonfinite: skip"
 
@@ -37,15 +34,8 @@ def save_atomically(content: Any, path: Path) -> None:
         InputError: If it cannot be written; what was at ``path`` is still there then.
     """
     with atomic_write(path, "free some disk space and resume with --auto_resume", durable=True) as file:
-        try:
-            # Under a name torch writes without Python's lock, which the steps beside it need.
-            torch.save(content, file.name)
-        except RuntimeError:
-            # It does not say why; where the disk takes no more, Python does.
-            file.seek(0, os.SEEK_END)
-            file.write(bytes(PROBE_BYTES))
-            file.flush()
-            raise
+        # Under a name torch writes without Python's lock, which the steps beside it need.
+        torch.save(content, file.name)
 
 
 class CheckpointWriter:

@@ -33,17 +33,17 @@ def _indexed(opt: Options) -> Iterator[Place]:
     yield from (("name",), ("num_gpu",), ("path",))
     model, datasets = opt.get("model_type"), opt.get("datasets")
     is_ours = isinstance(model, str) and model in RUNS
-    phases = [phase for phase, dataset in datasets.items() if _is_block(dataset)] if isinstance(datasets, dict) else []
+    phases = [key for key, value in datasets.items() if isinstance(value, dict)] if isinstance(datasets, dict) else []
     for phase in phases:
         yield ("datasets", phase, "name")
-    if _is_block(opt.get("val")) and not is_ours:
+    if isinstance(opt.get("val"), dict) and not is_ours:
         yield ("val", "save_img")
-    if not _is_block(opt.get("train")):
+    if not isinstance(opt.get("train"), dict):
         return
     yield from (("logger", "print_freq"), ("logger", "save_checkpoint_freq"), ("train", "total_iter"))
     if "train" in phases:
         yield from (("datasets", "train", "batch_size_per_gpu"), ("datasets", "train", "num_worker_per_gpu"))
-    if _is_block(opt.get("val")) and not is_ours:
+    if isinstance(opt.get("val"), dict) and not is_ours:
         yield ("val", "val_freq")
     if is_of_basicsr(MODEL_REGISTRY, model):
         yield from (("network_g",), ("train", "optim_g"), ("train", "scheduler"), ("datasets", "train"))
@@ -57,7 +57,3 @@ def is_of_basicsr(registry: Any, name: Any) -> bool:
         name: What was written.
     """
     return isinstance(name, str) and name in registry and registry.get(name).__module__.startswith("basicsr.")
-
-
-def _is_block(value: Any) -> bool:
-    return isinstance(value, dict)
