@@ -19,6 +19,7 @@ from measurement import now
 from macr_plugin.errors import one_line_errors
 from macr_plugin.inference.batch import Settings, deblur_files
 from macr_plugin.inference.deblurrer import DEFAULT_WEIGHTS, Deblurrer
+from macr_plugin.inference.memory import keep_freed_memory
 from macr_plugin.inference.pictures import read_picture
 from macr_plugin.inference.restorer import device_name
 
@@ -39,6 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, one_line_errors("benchmark_deblur"):
         source = Path(folder, "source")
         write_pictures(source, arguments.pictures, arguments.size, arguments.format)
+        keep_freed_memory()
         deblurrer = Deblurrer(arguments.weights, arguments.device, arguments.precision)
         pictures = [read_picture(path).pixels for path in sorted(source.iterdir())]
         deblurrer.restore(pictures[0])

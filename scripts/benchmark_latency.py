@@ -31,6 +31,7 @@ from macr_plugin.benchmark.measuring.cost import count_macs, count_parameters, m
 from macr_plugin.benchmark.measuring.networks import build_restorer
 from macr_plugin.benchmark.options import MODES, Cost, Entry
 from macr_plugin.errors import InputError, one_line_errors
+from macr_plugin.inference.memory import keep_freed_memory
 from macr_plugin.inference.restorer import find_device
 from macr_plugin.models.acceleration import best_acceleration
 from macr_plugin.options.precision import PRECISIONS
@@ -226,6 +227,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--layout", choices=("auto", "both"), help="default: both on a CPU, auto on a GPU")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--processor-time", action="store_true", help="on one thread: for a busy machine")
+    parser.add_argument("--give-back", action="store_true", help="freed memory, as torch does; macr deblur keeps it")
     parser.add_argument("--skip-above", type=float, metavar="SECONDS", help="leave passes out that would take longer")
     parser.add_argument("--curve", action="store_true", help="memory too, and draw both over pixels")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
@@ -250,6 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print_peak(name, precision, int(height), int(width))
         return
     import_files(options.imports)
+    kept = not options.give_back and keep_freed_memory()
     check_plot(options.plot)
     device = find_device(options.device)
     if options.processor_time:
@@ -260,7 +263,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.curve and device.type == "cpu" and row["median_ms"]:
             row["peak_memory_mib"] = measure_memory(row["network"], (row["height"], row["width"]), row["dtype"])
         rows[key_of(row)] = row
-        machine = {**describe_machine(), "threads": torch.get_num_threads(), "load at the end": os.getloadavg()[0]}
+        machine = {**describe_machine(), "threads": torch.get_num_threads(), "memory kept": kept}
+        machine["load at the end"] = os.getloadavg()[0]
         # After each row: a run that is stopped leaves what it has measured.
         write_json(options.json, {"machine": machine, "rows": list(rows.values())})
     print(", ".join(f"{name}: {value}" for name, value in machine.items()))

@@ -28,6 +28,7 @@ from macr_plugin.benchmark.measuring.networks import build_restorer
 from macr_plugin.benchmark.options import Entry
 from macr_plugin.errors import one_line_errors
 from macr_plugin.inference.export import INPUT, export_network
+from macr_plugin.inference.memory import keep_freed_memory
 from macr_plugin.models.memory_layout import lay_out
 
 #: Maps a picture (1, 3, H, W), RGB in [0, 1], to one of the same size.
@@ -142,6 +143,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for size in options.sizes:

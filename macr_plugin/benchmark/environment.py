@@ -13,12 +13,13 @@ from macr_plugin.inference.restorer import device_name
 PACKAGES = ("torch", "basicsr", "macr-plugin", "spandrel", "numpy")
 
 
-def describe_environment(devices: Iterable[torch.device], channels_last: bool) -> dict[str, str]:
+def describe_environment(devices: Iterable[torch.device], channels_last: bool, memory_kept: bool) -> dict[str, str]:
     """Versions, devices and settings that figures depend on.
 
     Args:
         devices: Where is measured.
         channels_last: How pictures and weights are laid out.
+        memory_kept: Whether the process keeps the main memory that it frees.
     """
     environment = {"python": platform.python_version(), "system": platform.platform()}
     for package in PACKAGES:
@@ -33,4 +34,5 @@ def describe_environment(devices: Iterable[torch.device], channels_last: bool) -
         environment["CUDA"] = str(torch.version.cuda)
         environment["cuDNN"] = str(torch.backends.cudnn.version())
     environment["memory layout"] = "channels last" if channels_last else "contiguous"
+    environment["freed main memory"] = "kept" if memory_kept else "given back"
     return environment

@@ -45,6 +45,7 @@ from macr_plugin.data.datasets.deblur_pair_dataset import DeblurPairDataset
 from macr_plugin.data.pairs import evenly_spaced
 from macr_plugin.errors import FREE_DISK_SPACE, DiskError, InputError, is_disk_error
 from macr_plugin.filesystem.atomic import atomic_write
+from macr_plugin.inference.memory import keep_freed_memory
 from macr_plugin.inference.restorer import find_device
 from macr_plugin.user_modules import import_files
 from macr_plugin.weights.shipped import find_shipped
@@ -62,7 +63,7 @@ def benchmark(
 
     Every finished entry is kept in ``out/entries`` and every finished training in ``out/training``; called again with
     the same options and weights, only what is missing is done. An entry that fails is reported with its error, and
-    tried again next time.
+    tried again next time. This process keeps the main memory that it frees, as ``macr deblur`` does.
 
     Args:
         option_file: The YAML file.
@@ -132,7 +133,7 @@ class BenchmarkRun:
         self.plan = plan
         self.imports = imports
         self.devices = [find_device(name) for name in options.cost.devices]
-        self.environment = describe_environment(self.devices, options.cost.channels_last)
+        self.environment = describe_environment(self.devices, options.cost.channels_last, keep_freed_memory())
         # Bytes, a quarter of the memory to move; they become float on the device.
         self.dataset = (
             None if options.dataset is None else DeblurPairDataset({**options.dataset, "phase": "test", "uint8": True})

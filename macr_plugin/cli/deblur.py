@@ -54,9 +54,11 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _deblur(arguments: argparse.Namespace) -> int:
     from macr_plugin.inference.batch import Settings, deblur_files
+    from macr_plugin.inference.memory import keep_freed_memory
 
     names = ("weights", "device", "precision", "tile", "ensemble", "compare", "overwrite")
     given = {name: getattr(arguments, name) for name in names}
+    keep_freed_memory()
     summary = deblur_files(arguments.inputs, arguments.out, Settings(file_format=arguments.format, **given))
     # One of several processes speaks for all.
     if os.environ.get("RANK", "0") == "0":

@@ -19,6 +19,7 @@ from macr_plugin.archs.contract import minimum_size_of
 from macr_plugin.archs.padding import crop_to_size, pad_to_multiple
 from macr_plugin.archs.tiling import Tile, restore_in_tiles, tile_starts
 from macr_plugin.errors import InputError
+from macr_plugin.inference.memory import is_out_of_memory, release_memory
 from macr_plugin.inference.optimize import optimize
 from macr_plugin.inference.pictures import Picture, read_picture, write_picture
 from macr_plugin.inference.restorer import Restorer, arithmetic, find_device, find_size_multiple
@@ -26,11 +27,9 @@ from macr_plugin.inference.tile_plan import (
     LARGEST_TILE,
     SMALLEST_TILE,
     bytes_per_pixel,
-    is_out_of_memory,
     largest_side,
     plan_tiles,
     receptive_radius,
-    release_memory,
 )
 from macr_plugin.inference.trained_network import load_network
 from macr_plugin.models.acceleration import Acceleration, best_acceleration
@@ -181,6 +180,10 @@ class Deblurrer:
             if self._bytes_per_pixel is None:
                 self._bytes_per_pixel = bytes_per_pixel(self._restore_tile, self.device, max(128, self.size_multiple))
             allowed = largest_side(self._bytes_per_pixel, self.device)
+            if allowed**2 < pixels:
+                # What is kept for the next picture counts as used.
+                release_memory(self.device)
+                allowed = largest_side(self._bytes_per_pixel, self.device)
             size = side if allowed**2 >= pixels else min(allowed, LARGEST_TILE)
         else:
             size = self._tile or side

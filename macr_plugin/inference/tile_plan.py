@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from macr_plugin.archs.tiling import Tile
+from macr_plugin.inference.memory import free_memory
 
 #: Largest difference, of values in [0, 1], that a pixel beyond the receptive field may make.
 TOLERANCE = 1e-5
@@ -29,11 +25,6 @@ MEMORY_SHARE = 0.5
 WORKSPACE = 1.5
 LARGEST_TILE = 2048
 SMALLEST_TILE = 64
-#: Limit and use of a container's memory, in the two versions of Linux's control groups.
-CGROUP_FILES = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
 
 Restore = Callable[[Tensor], Tensor]
 
@@ -157,42 +148,3 @@ def largest_side(memory_per_pixel: float, device: torch.device) -> int:
     """
     side = int((MEMORY_SHARE * free_memory(device) / memory_per_pixel) ** 0.5)
     return max(SMALLEST_TILE, side)
-
-
-def free_memory(device: torch.device) -> int:
-    """Memory in bytes that is free on a device; of the main memory no more than the container may have."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        # What PyTorch has set aside and does not use is free for us as well.
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    free = psutil.virtual_memory().available
-    for limit, used in CGROUP_FILES:
-        if Path(limit).is_file() and Path(limit).read_text().strip().isdigit():
-            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-    return max(0, free)
-
-
-def release_memory(device: torch.device) -> None:
-    """Give back to the system what a failed attempt has left, so that a smaller one finds it.
-
-    The C library keeps the main memory that a program has freed; with two threads it kept so much that no tile fitted
-    any more.
-
-    Args:
-        device: Where the network runs.
-    """
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
-        library.malloc_trim(0)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is used up, on a GPU or in main memory."""
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
-        return True
-    # How oneDNN, which computes convolutions on a CPU, says that it got no memory for its own buffers.
-    onednn = "could not create a primitive"
-    messages = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", onednn)
-    return isinstance(error, RuntimeError) and any(message in str(error) for message in messages)

@@ -192,6 +192,22 @@ def test_a_failed_attempt_holds_no_memory_during_the_next(weights, monkeypatch):
     assert all(all(dead) for dead in seen)
 
 
+@pytest.mark.parametrize(
+    ("sides", "tile"), [([500], 304), ([100, 500], 304), ([100, 128], 128)], ids=["room", "kept", "no room"]
+)
+def test_memory_that_is_kept_makes_no_tile_smaller(weights, monkeypatch, sides, tile):
+    """Each time that memory is given back the next side has room."""
+    network, given_back = Hungry(10**9), []
+    monkeypatch.setattr(deblurrer_module, "load_network", lambda weights: network)
+    monkeypatch.setattr(deblurrer_module, "receptive_radius", lambda restore, device: 0)
+    monkeypatch.setattr(deblurrer_module, "bytes_per_pixel", lambda restore, device, side: 1)
+    monkeypatch.setattr(deblurrer_module, "largest_side", lambda memory_per_pixel, device: sides[len(given_back)])
+    monkeypatch.setattr(deblurrer_module, "release_memory", given_back.append)
+    Deblurrer(weights, precision="fp32").restore(np.zeros((304, 304, 3), np.uint8))
+    assert set(network.sizes) == {tile}
+    assert len(given_back) == len(sides) - 1
+
+
 def test_no_tile_of_a_failed_attempt_is_left(weights, monkeypatch):
     """The third tile fails: what the first two left must not show."""
 

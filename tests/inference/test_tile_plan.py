@@ -7,8 +7,6 @@ from macr_plugin.archs.tiling import Tile
 from macr_plugin.inference import tile_plan
 from macr_plugin.inference.tile_plan import (
     bytes_per_pixel,
-    free_memory,
-    is_out_of_memory,
     largest_side,
     plan_tiles,
     receptive_radius,
@@ -66,23 +64,3 @@ def test_the_side_follows_the_free_memory(monkeypatch):
     assert largest_side(50, CPU) == 1000
     monkeypatch.setattr(tile_plan, "free_memory", lambda device: 0)
     assert largest_side(50, CPU) == tile_plan.SMALLEST_TILE
-
-
-def test_a_container_s_limit_counts(monkeypatch, tmp_path):
-    assert 0 < free_memory(CPU) < 2**50
-    (tmp_path / "max").write_text("5000\n")
-    (tmp_path / "now").write_text("2000\n")
-    monkeypatch.setattr(tile_plan, "CGROUP_FILES", ((str(tmp_path / "max"), str(tmp_path / "now")),))
-    assert free_memory(CPU) == 3000
-    (tmp_path / "max").write_text("max\n")
-    assert free_memory(CPU) > 3000
-
-
-def test_errors_of_memory():
-    with pytest.raises(RuntimeError) as error:
-        torch.empty(2**60)
-    assert is_out_of_memory(error.value)
-    assert is_out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory"))
-    assert is_out_of_memory(MemoryError())
-    assert is_out_of_memory(RuntimeError("could not create a primitive"))
-    assert not is_out_of_memory(RuntimeError("shapes do not match"))

@@ -34,13 +34,12 @@ def draw_scatter(scatter: Scatter, path: Path) -> None:
         colour = FRONT if point.on_front else OTHER
         axes.plot([point.cost] * 2, [point.low, point.high], color=OTHER, lw=1)
         axes.plot(point.cost, point.psnr, "o", color=colour, markerfacecolor=colour if point.on_front else "white")
-        on_left = scatter.x.share(point.cost) > 0.5
         axes.annotate(
             point.label,
             (point.cost, point.psnr),
-            xytext=(-7 if on_left else 7, 0),
+            xytext=(-7 if point.label_on_left else 7, 0),
             textcoords="offset points",
-            horizontalalignment="right" if on_left else "left",
+            horizontalalignment="right" if point.label_on_left else "left",
             verticalalignment="center",
             fontsize="small",
             parse_math=False,
