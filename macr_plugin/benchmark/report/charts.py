@@ -21,10 +21,6 @@ from macr_plugin.metrics.psnr_ssim import PSNR
 STRIP_MARGIN = 0.005
 # A logarithmic axis that spans less than this has too few round numbers among 1, 2 and 5.
 NARROW = 4.0
-# Of a label: the width of a letter, its distance from its point and its height, as parts of a chart.
-LETTER, GAP, LINE = 0.012, 0.015, 0.05
-# From here on labels stand on the left of their points, where even a narrow chart has room.
-LEFT_FROM = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +72,6 @@ class Point:
         low: Lower end of the PSNR's interval, in dB.
         high: Upper end, in dB.
         on_front: Whether no other entry is better in both.
-        label_on_left: Whether the label stands on the left of the point.
         description: What the point says, in a sentence.
     """
 
@@ -86,7 +81,6 @@ class Point:
     low: float
     high: float
     on_front: bool
-    label_on_left: bool
     description: str
 
 
@@ -213,34 +207,6 @@ def logarithmic_ticks(low: float, high: float) -> list[float]:
     return numbers[first : max(last, first + 1) + 1]
 
 
-def labels_on_left(places: Sequence[tuple[float, float]], letters: Sequence[int]) -> list[bool]:
-    """Choose the side of each point's label so that it covers no other point and no label, where it can.
-
-    Args:
-        places: Of the points, along and up, as parts of the chart.
-        letters: How many each label has.
-
-    Returns:
-        For each point whether its label stands on its left.
-    """
-    # Left end, right end and height of what must stay visible.
-    taken = [(along, along, up) for along, up in places]
-    chosen: list[bool] = []
-    for (along, up), count in zip(places, letters, strict=True):
-        reach = GAP + LETTER * count
-        spans = {True: (along - reach, along - GAP), False: (along + GAP, along + reach)}
-        first = along > LEFT_FROM
-        free = [side for side in (first, not first) if _is_free(*spans[side], up, taken)]
-        chosen.append(free[0] if free else first)
-        taken.append((*spans[chosen[-1]], up))
-    return chosen
-
-
-def _is_free(left: float, right: float, up: float, taken: Sequence[tuple[float, float, float]]) -> bool:
-    inside = left >= 0 and right <= 1
-    return inside and not any(start < right and left < end and abs(up - at) < LINE for start, end, at in taken)
-
-
 def _scatter(
     heading: str,
     cost: str,
@@ -254,12 +220,6 @@ def _scatter(
     costs = [value for value, _ in shown]
     ends = [end for _, net in shown for end in (net.quality.psnr.low, net.quality.psnr.high)]
     front = pareto_front([(value, net.psnr) for value, net in shown])
-    x_marks, y_marks = logarithmic_ticks(min(costs), max(costs)), round_ticks(min(ends), max(ends))
-    x_ticks, y_ticks = [Tick(mark, f"{mark:g}") for mark in x_marks], [Tick(mark, f"{mark:.4g}") for mark in y_marks]
-    x = Axis(cost, x_marks[0], x_marks[-1], x_ticks, logarithmic=True)
-    y = Axis(f"{PSNR.heading}, {PSNR.unit}", y_marks[0], y_marks[-1], y_ticks)
-    places = [(x.share(value), y.share(net.psnr)) for value, net in shown]
-    on_left = labels_on_left(places, [len(net.label) for _, net in shown])
     points = [
         Point(
             label=net.label,
@@ -268,15 +228,16 @@ def _scatter(
             low=net.quality.psnr.low,
             high=net.quality.psnr.high,
             on_front=index in front,
-            label_on_left=on_left[index],
             description=f"{net.label}: {net.psnr:.2f} dB, {cost_text(net)}",
         )
         for index, (value, net) in enumerate(shown)
     ]
+    x_marks, y_marks = logarithmic_ticks(min(costs), max(costs)), round_ticks(min(ends), max(ends))
+    x_ticks, y_ticks = [Tick(mark, f"{mark:g}") for mark in x_marks], [Tick(mark, f"{mark:.4g}") for mark in y_marks]
     return Scatter(
         heading=heading,
-        x=x,
-        y=y,
+        x=Axis(cost, x_marks[0], x_marks[-1], x_ticks, logarithmic=True),
+        y=Axis(f"{PSNR.heading}, {PSNR.unit}", y_marks[0], y_marks[-1], y_ticks),
         points=points,
         front=[points[index] for index in front],
         left_out=[net.label for net in nets if all(net is not other for _, other in shown)],

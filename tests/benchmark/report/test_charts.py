@@ -3,7 +3,7 @@ import math
 import pytest
 from made_up_results import FULL, make_results
 
-from macr_plugin.benchmark.report.charts import Axis, labels_on_left, logarithmic_ticks, scatters, strips
+from macr_plugin.benchmark.report.charts import Axis, logarithmic_ticks, scatters, strips
 from macr_plugin.line_chart import round_ticks
 
 
@@ -59,21 +59,6 @@ def test_an_axis_tells_how_far_along_it_a_value_lies():
     assert [Axis("dB", 28, 32, []).share(value) for value in (28, 29, 32)] == [0, 0.25, 1]
     shares = [Axis("ms", 0.5, 50, [], logarithmic=True).share(value) for value in (0.5, 5, 50)]
     assert shares == pytest.approx([0, 0.5, 1])
-
-
-@pytest.mark.parametrize(
-    ("places", "on_left"),
-    [
-        ([(0.1, 0.5), (0.9, 0.5)], [False, True]),
-        ([(0.4, 0.5), (0.45, 0.5)], [True, False]),
-        ([(0.4, 0.5), (0.45, 0.6)], [False, False]),
-        ([(0.62, 0.5), (0.58, 0.52)], [False, True]),
-        # No side is free: the label stays on the usual one.
-        ([(0.02, 0.5), (0.03, 0.5), (0.04, 0.5)], [False, False, False]),
-    ],
-)
-def test_labels_cover_neither_points_nor_each_other_where_they_can(places, on_left):
-    assert labels_on_left(places, [10] * len(places)) == on_left
 
 
 def test_front_is_what_nobody_beats(results):
