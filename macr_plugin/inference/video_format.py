@@ -60,7 +60,7 @@ class VideoFormat:
             notes.append(f"{bits} bits a colour are written as 8")
         if len(pixel_format.components) in (2, 4) and not pixel_format.has_palette:
             notes.append("the video's transparency is not kept")
-        matrices = [one for one in frame.side_data if one.type == av.sidedata.sidedata.Type.DISPLAYMATRIX]
+        display_matrix = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
         is_full = frame.color_range == FULL or pixel_format.name.startswith("yuvj")
         is_rgb = pixel_format.is_rgb or pixel_format.has_palette
         subsampling = (1, 1) if is_rgb else (-(-8 // pixel_format.chroma_width(8)), 8 // pixel_format.chroma_height(8))
@@ -72,7 +72,7 @@ class VideoFormat:
             color_range=FULL if is_full and not is_rgb else frame.color_range if not is_rgb else LIMITED,
             primaries=frame.color_primaries,
             transfer=frame.color_trc,
-            display_matrix=struct.unpack("=9i", bytes(matrices[0])) if matrices else None,
+            display_matrix=struct.unpack("=9i", bytes(display_matrix)) if display_matrix else None,
             notes=tuple(notes),
         )
 
