@@ -118,7 +118,7 @@ def test_shipped_weights_are_given_by_name(write_options, working_folder):
     network = read_card("macr-small")["network_g"]
     (entry,) = measure(write_options([{"label": "shipped", "network": network, "weights": "macr-small"}])).entries
     assert entry.error is None
-    restorer = Deblurrer("macr-small")
+    restorer = Deblurrer("macr-small", precision="fp32")
     expected = []
     for number in range(4):
         frame = f"pairs/scene{number // 2}/{{}}/{number:06d}.png"
