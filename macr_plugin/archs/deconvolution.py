@@ -72,9 +72,7 @@ class BlurOperator:
         Returns:
             Shape (C, H, W), brightness in [0, 1].
         """
-        # Autocast would ask for a sparse product in bf16, which torch lacks.
-        with torch.autocast(self._forward.device.type, enabled=False):
-            return (self._forward @ sharp.to(self._forward.dtype).flatten(1).T).T.reshape(-1, *self.size)
+        return (self._forward @ sharp.flatten(1).T).T.reshape(-1, *self.size)
 
     def adjoint(self, blurred: Tensor) -> Tensor:
         """Apply the transposed operator.
@@ -85,9 +83,7 @@ class BlurOperator:
         Returns:
             Shape (C, H + S - 1, W + S - 1).
         """
-        # Autocast would ask for a sparse product in bf16, which torch lacks.
-        with torch.autocast(self._adjoint.device.type, enabled=False):
-            return (self._adjoint @ blurred.to(self._adjoint.dtype).flatten(1).T).T.reshape(-1, *self.sharp_size)
+        return (self._adjoint @ blurred.flatten(1).T).T.reshape(-1, *self.sharp_size)
 
     def pad(self, picture: Tensor) -> Tensor:
         """Enlarge a picture (C, H, W) of any value range to (C, H + S - 1, W + S - 1), its border repeated."""

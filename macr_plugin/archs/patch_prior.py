@@ -94,7 +94,7 @@ class PatchMixture(nn.Module):
         counts = torch.bincount(components, minlength=len(filters)).tolist()
         parts = centred[:, order].split(counts, dim=1)
         filtered = torch.cat([filter_ @ part for part, filter_ in zip(parts, filters, strict=True)], dim=1)
-        return torch.empty_like(centred).index_copy_(1, order, filtered.to(centred.dtype)) + means
+        return torch.empty_like(centred).index_copy_(1, order, filtered) + means
 
     def likeliest_components(self, patches: Tensor, variance: float) -> Tensor:
         """Tell to which component each noisy patch belongs most likely.

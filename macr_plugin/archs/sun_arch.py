@@ -154,9 +154,10 @@ class SunMotionNet(nn.Module):
     def _restore(self, picture: Tensor, progress: bool) -> Tensor:
         labels = self.motion_field(picture, progress).labels
         operator = BlurOperator(CANDIDATES.kernels(), labels)
-        # Buffers follow the network into half precision, where the mixture is of no use.
+        # Buffers follow the network into half precision, where the mixture is of no use; nor is it under autocast.
         mixture = self.mixture.float()
-        restored = deconvolve(
-            picture.float(), operator, mixture, self.noise_sigma, stride=self.patch_stride, progress=progress
-        )
+        with torch.autocast(picture.device.type, enabled=False):
+            restored = deconvolve(
+                picture.float(), operator, mixture, self.noise_sigma, stride=self.patch_stride, progress=progress
+            )
         return restored.to(picture.dtype)

@@ -31,6 +31,17 @@ def test_parameter_count():
     }
 
 
+@torch.no_grad()
+def test_autocast_leaves_the_deconvolution_in_float32(monkeypatch):
+    """The classifier alone is what it makes faster: by the same motion field the same picture comes out."""
+    net, pictures = SunMotionNet(**SMALL), photo(100, 200, 40, 48)[None]
+    field, expected = net.motion_field(pictures[0]), net(pictures)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert net(pictures).dtype == torch.float32
+        monkeypatch.setattr(net, "motion_field", lambda picture, progress: field)
+        torch.testing.assert_close(net(pictures), expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("size", [(30, 30), (31, 45), (64, 33), (37, 53)])
 @torch.no_grad()
 def test_every_size_is_kept(size):
