@@ -46,7 +46,10 @@ def environment(tmp_path_factory):
     shutil.rmtree(source)
     (packages,) = target.glob("lib/python*/site-packages")
     # The folder is searched; its own .pth files, such as that of an editable install, are not run.
-    (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
+    others = Path(sysconfig.get_path("purelib"))
+    # All but that of setuptools, which a real installation has too: it brings distutils back to Python 3.12.
+    distutils = (others / "distutils-precedence.pth").read_text()
+    (packages / "others.pth").write_text(f"{others}\n{distutils}")
     (packages / "sitecustomize.py").write_text(NO_NETWORK)
     return target
 
