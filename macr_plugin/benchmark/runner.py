@@ -133,7 +133,8 @@ class BenchmarkRun:
         self.plan = plan
         self.imports = imports
         self.devices = [find_device(name) for name in options.cost.devices]
-        self.environment = describe_environment(self.devices, options.cost.channels_last, keep_freed_memory())
+        memory_kept = keep_freed_memory()
+        self.environment = describe_environment(self.devices, options.cost.channels_last, memory_kept)
         # Bytes, a quarter of the memory to move; they become float on the device.
         self.dataset = (
             None if options.dataset is None else DeblurPairDataset({**options.dataset, "phase": "test", "uint8": True})
