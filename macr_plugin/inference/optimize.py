@@ -2,8 +2,8 @@
 
 On a GPU a 720p frame of MACR is a few hundred small kernels, which take longer to launch and to feed from memory than
 to compute: :func:`optimize` lets a convolution and the ReLU after it be one kernel, may merge the four branches of an
-MSRM into one convolution, lays everything out channels last, and replays the whole pass as a CUDA graph. On a CPU
-convolutions are nearly all of the time, and the layout is what helps.
+MSRM into one convolution, lays everything out channels last, and replays the whole pass as a CUDA graph. On a CPU the
+layout is what helps, and in bf16, where convolutions are quick, the ReLU as a part of the convolution too.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def treatments_for(device: torch.device, compile: bool = False) -> list[Treatmen
     """
     last = best_acceleration(device).channels_last
     if device.type != "cuda":
-        return [Treatment(last)]
+        return [Treatment(last, fused=True)]
     tried = [
         Treatment(last, fused=True, cuda_graph=True),
         Treatment(last, fused=True, merged=True, cuda_graph=True),
@@ -187,41 +187,63 @@ def _capture_pass(network: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 class ConvReLU(nn.Module):
-    """A convolution and the ReLU after it, in one kernel where cuDNN has it.
+    """A convolution and the ReLU after it, in one kernel where cuDNN, or oneDNN in bf16 on a CPU, has it.
 
     Args:
         layer: The convolution, whose weights it shares.
     """
 
-    def __init__(self, layer: nn.Conv2d) -> None:
+    def __init__(self, layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
         super().__init__()
         self.layer = layer
         self._has_kernel = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve features (N, C, H, W) of any value, and clip below at 0."""
-        # cuDNN's function has no gradient.
-        if x.is_cuda and self._has_kernel and not torch.is_grad_enabled():
+        obstacle = ""
+        if self._may_be_one(x):
             try:
                 return self._in_one(x)
             except torch.OutOfMemoryError:
                 raise
-            # It has kernels for some types and numbers of channels only; the first pass, which no graph records, tells.
+            # Kernels are for some types and numbers of channels only; the first pass, which no graph records, tells.
             except RuntimeError as error:
-                logger.info("a convolution of %s and its ReLU stay two kernels (%s)", tuple(x.shape), error)
-                self._has_kernel = False
-        return functional.relu_(self.layer(x))
+                obstacle = str(error)
+        output = functional.relu_(self.layer(x))
+        # Where memory has run out the two fail as well, and say so.
+        if obstacle:
+            logger.info("a convolution of %s and its ReLU stay two kernels (%s)", tuple(x.shape), obstacle)
+            self._has_kernel = False
+        return output
+
+    def _may_be_one(self, x: Tensor) -> bool:
+        # The functions have no gradient.
+        if not self._has_kernel or torch.is_grad_enabled():
+            return False
+        if x.is_cuda:
+            return isinstance(self.layer, nn.Conv2d)
+        # In float32 the convolution itself is nearly all of the time.
+        return torch.backends.mkldnn.is_available() and self._type_on(x) is torch.bfloat16
+
+    def _type_on(self, x: Tensor) -> torch.dtype:
+        """What autocast, which does not know the functions, would compute in."""
+        device = x.device.type
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.layer.weight.dtype
 
     def _in_one(self, x: Tensor) -> Tensor:
-        layer = self.layer
-        # Autocast does not know the function.
-        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else layer.weight.dtype
+        layer, dtype = self.layer, self._type_on(x)
         bias = None if layer.bias is None else layer.bias.to(dtype)
-        weight = layer.weight.to(dtype)
-        padding = cast(tuple[int, ...], layer.padding)
-        return torch.cudnn_convolution_relu(
-            x.to(dtype), weight, bias, layer.stride, padding, layer.dilation, layer.groups
-        )
+        x, weight = x.to(dtype), layer.weight.to(dtype)
+        rest = (layer.stride, layer.dilation, layer.groups)
+        if x.is_cuda:
+            padding = cast(tuple[int, ...], layer.padding)
+            return torch.cudnn_convolution_relu(x, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
+        # What follows the convolution: its name, its numbers, and which way to compute it.
+        then: tuple[str, list[float], str] = ("relu", [], "")
+        if isinstance(layer, nn.ConvTranspose2d):
+            transposed = torch.ops.mkldnn._convolution_transpose_pointwise
+            return cast(Tensor, transposed(x, weight, bias, layer.padding, layer.output_padding, *rest, *then))
+        return cast(Tensor, torch.ops.mkldnn._convolution_pointwise(x, weight, bias, layer.padding, *rest, *then))
 
 
 def _build(network: nn.Module, treatment: Treatment) -> OptimizedNetwork | None:
@@ -284,14 +306,14 @@ def fuse_relu(network: nn.Module) -> None:
 def _with_relu(layer: nn.Module) -> nn.Module:
     if isinstance(layer, nn.ModuleList):
         return nn.ModuleList(_with_relu(one) for one in layer)
-    return ConvReLU(layer) if isinstance(layer, nn.Conv2d) else nn.Sequential(layer, nn.ReLU(inplace=True))
+    return ConvReLU(cast(nn.Conv2d | nn.ConvTranspose2d, layer))
 
 
 def _fuse_sequence(sequence: nn.Sequential) -> None:
     for index in range(len(sequence) - 1):
         layer = sequence[index]
-        if type(layer) is nn.Conv2d and type(sequence[index + 1]) is nn.ReLU:
-            sequence[index], sequence[index + 1] = ConvReLU(layer), nn.Identity()
+        if type(layer) in (nn.Conv2d, nn.ConvTranspose2d) and type(sequence[index + 1]) is nn.ReLU:
+            sequence[index], sequence[index + 1] = ConvReLU(cast(nn.Conv2d, layer)), nn.Identity()
 
 
 def _working_type(network: nn.Module, example: Tensor) -> torch.dtype:

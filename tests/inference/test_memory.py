@@ -22,7 +22,7 @@ def held():
 assert sys.argv[1] == "given back" or keep_freed_memory()
 before = psutil.Process().memory_info().rss
 for _ in range(2):
-    torch.ones(64 * 2**20)
+    torch.ones(int(sys.argv[2]) * 2**18)
 freed = held()
 release_memory(torch.device("cpu"))
 print(freed, held())
@@ -30,15 +30,29 @@ print(freed, held())
 
 
 @pytest.mark.skipif(not hasattr(memory.ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
-@pytest.mark.parametrize(("memory_is", "lowest", "highest"), [("kept", 250, 600), ("given back", -50, 50)])
-def test_freed_memory_is_kept_until_it_is_released(memory_is, lowest, highest):
-    """A tensor of 256 MiB; glibc may take room for a second one before it uses that of the first again."""
+@pytest.mark.parametrize(
+    ("memory_is", "mebibytes", "lowest", "highest"),
+    [("kept", 64, 60, 150), ("kept", 512, -50, 50), ("given back", 64, -50, 50)],
+)
+def test_freed_memory_is_kept_until_it_is_released(memory_is, mebibytes, lowest, highest):
+    """Glibc may take room for a second tensor before it uses that of the first again; of large ones nothing is kept."""
     process = subprocess.run(
-        [sys.executable, "-c", FREES_A_TENSOR, memory_is], capture_output=True, text=True, check=True
+        [sys.executable, "-c", FREES_A_TENSOR, memory_is, str(mebibytes)], capture_output=True, text=True, check=True
     )
     freed, released = map(float, process.stdout.split())
     assert lowest < freed < highest
     assert released < 50
+
+
+@pytest.mark.parametrize(("free", "largest"), [(2**40, 256 * 2**20), (8 * 2**30, 128 * 2**20), (2**30, 16 * 2**20)])
+def test_the_less_memory_the_less_is_kept(monkeypatch, free, largest):
+    told = []
+    monkeypatch.setattr(memory, "free_memory", lambda device: free)
+    monkeypatch.setattr(
+        memory.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=lambda *option: told.append(option) or 1)
+    )
+    assert keep_freed_memory()
+    assert (-3, largest) in told
 
 
 def test_other_c_libraries_are_left_alone(monkeypatch):

@@ -7,6 +7,7 @@ import basicsr  # noqa: F401  registers the plugin
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from macr_plugin.archs.blocks import DenseConnectionBlock, ResidualBlock
 from macr_plugin.archs.macr_arch import MACR, MSRM
@@ -25,6 +26,23 @@ from macr_plugin.models.acceleration import Acceleration
 SMALL = {"num_feat": 8, "num_blocks": 2, "branch_channels": 3}
 EVERYTHING = Treatment(channels_last=True, fused=True, merged=True)
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+needs_bf16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bf16 instructions"
+)
+
+
+class DispatchedNames(TorchDispatchMode):
+    """Notes the name of every operation."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(str(function))
+        return function(*args, **(kwargs or {}))
 
 
 def macr(**options):
@@ -161,7 +179,7 @@ def test_the_fastest_of_those_that_agree(monkeypatch):
 
 
 def test_what_is_tried_depends_on_the_device(monkeypatch):
-    assert treatments_for(CPU) == [Treatment(channels_last=True)]
+    assert treatments_for(CPU) == [Treatment(channels_last=True, fused=True)]
     monkeypatch.setattr(module, "best_acceleration", lambda device: Acceleration(channels_last=False))
     tried = treatments_for(CUDA, compile=True)
     assert not any(treatment.channels_last for treatment in tried), "a card without tensor cores"
@@ -253,6 +271,77 @@ def test_a_layer_for_which_cudnn_has_no_kernel_runs_as_two(monkeypatch, error):
     assert asked == [3, 8, 8]
     for output in outputs:
         torch.testing.assert_close(output.as_subclass(torch.Tensor), expected.as_subclass(torch.Tensor))
+
+
+class ByUsers(nn.Module):
+    """Convolutions of many kinds in plain sequences, each before a ReLU."""
+
+    def __init__(self):
+        super().__init__()
+        layers = [
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.Conv2d(8, 8, 5, stride=2, padding=2, bias=False),
+            nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=4),
+            nn.ConvTranspose2d(8, 6, 5, stride=3, padding=2, output_padding=1, groups=2),
+            nn.Conv2d(6, 7, 3, padding="same"),
+            nn.Conv2d(7, 5, 3, padding=1, padding_mode="reflect"),
+        ]
+        self.layers = nn.Sequential(*(one for layer in layers for one in (layer, nn.ReLU())))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@needs_bf16
+@pytest.mark.parametrize("network", [macr(), macr(skip_connections=True, block="rdb"), ByUsers().eval()])
+@pytest.mark.parametrize("autocast", [True, False])
+def test_a_processor_with_bf16_computes_a_convolution_with_its_relu(network, autocast):
+    """Rounding and clipping below at 0 may change places, so that the result is the same bit for bit."""
+    network = copy.deepcopy(network) if autocast else copy.deepcopy(network).to(torch.bfloat16)
+    x = pictures(2, 3, 37, 51, dtype=torch.float32 if autocast else torch.bfloat16)
+    treated = copy.deepcopy(network)
+    fuse_relu(treated)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with DispatchedNames() as plain:
+            expected = network(x)
+        with DispatchedNames() as fused:
+            restored = treated(x)
+    torch.testing.assert_close(restored, expected, rtol=0, atol=0)
+    assert not any("pointwise" in name for name in plain.names)
+    left = sum("relu" in name or "clamp_min" in name for name in fused.names)
+    # Padding by name, and by mirroring, are for two kernels.
+    assert left == (2 if isinstance(network, ByUsers) else 0)
+
+
+def test_a_processor_without_such_a_kernel_runs_two(monkeypatch):
+    asked = []
+
+    def refuse(*_):
+        asked.append(1)
+        raise RuntimeError("could not create a primitive descriptor")
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", refuse)
+    pair, x = ConvReLU(nn.Conv2d(3, 8, 3, padding=1).to(torch.bfloat16)), pictures(1, 3, 9, 9, dtype=torch.bfloat16)
+    with torch.no_grad():
+        for _ in range(2):
+            assert torch.equal(pair(x), pair.layer(x).relu())
+    assert asked == [1]
+
+
+def test_memory_that_runs_out_is_no_missing_kernel(monkeypatch):
+    """The next picture may be smaller: its convolutions are asked for again."""
+
+    def refuse(*_):
+        raise RuntimeError("could not create a primitive")
+
+    pair, x = ConvReLU(nn.Conv2d(3, 8, 3, padding=1).to(torch.bfloat16)), pictures(1, 3, 9, 9, dtype=torch.bfloat16)
+    with torch.no_grad(), monkeypatch.context() as patch:
+        patch.setattr(torch.ops.mkldnn, "_convolution_pointwise", refuse)
+        patch.setattr(pair.layer, "forward", refuse)
+        with pytest.raises(RuntimeError, match="primitive"):
+            pair(x)
+    with torch.no_grad():
+        assert pair._may_be_one(x)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

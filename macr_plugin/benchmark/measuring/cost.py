@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +16,7 @@ from macr_plugin.archs.padding import pad_to_multiple
 from macr_plugin.benchmark.options import Cost
 from macr_plugin.benchmark.results import Complexity, Latency
 from macr_plugin.errors import first_line
+from macr_plugin.inference.memory import release_memory
 from macr_plugin.inference.optimize import optimize, treatments_for
 from macr_plugin.inference.restorer import Restorer, arithmetic, device_name
 from macr_plugin.models.acceleration import DTYPES, best_acceleration
@@ -101,17 +101,11 @@ def measure_latencies(
                     except Exception as error:
                         latency.error = one_sentence(error)
                     try:
-                        _forget_network(device)
+                        # A compiled network refers to itself: what it holds would count for the next one.
+                        release_memory(device)
                     except Exception as error:
                         latency.error = latency.error or one_sentence(error)
                     yield latency
-
-
-def _forget_network(device: torch.device) -> None:
-    # A compiled network refers to itself: what it holds would count for the next one.
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def one_sentence(error: Exception) -> str:

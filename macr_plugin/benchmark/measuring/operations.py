@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from macr_plugin.inference.optimize import ConvReLU
@@ -31,14 +31,15 @@ def count_operations(function: Callable[[], object]) -> int:
         function: Computes something with tensors. A convolution and the ReLU after it, which
             :func:`~macr_plugin.inference.optimize.optimize` makes one kernel on a GPU, count as one on a CPU too.
     """
-    pairs = 0
-    forward = ConvReLU.forward
+    forward, counter = ConvReLU.forward, _Counter()
 
-    def counted(layer: ConvReLU, x: Tensor) -> Tensor:
-        nonlocal pairs
-        pairs += not x.is_cuda
-        return forward(layer, x)
+    def counted(pair: ConvReLU, x: Tensor) -> Tensor:
+        before = counter.count
+        result = forward(pair, x)
+        if not x.is_cuda and isinstance(pair.layer, nn.Conv2d):
+            counter.count = before + 1
+        return result
 
-    with mock.patch.object(ConvReLU, "forward", counted), _Counter() as counter:
+    with mock.patch.object(ConvReLU, "forward", counted), counter:
         function()
-    return counter.count - pairs
+    return counter.count

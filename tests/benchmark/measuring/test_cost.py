@@ -151,7 +151,7 @@ def test_a_device_that_is_lost_between_two_timings_is_a_row(monkeypatch):
     def fail(device):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(cost_module, "_forget_network", fail)
+    monkeypatch.setattr(cost_module, "release_memory", fail)
     cost = Cost(sizes=((8, 8), (8, 16)), runs=1)
     rows = list(measure_latencies(lambda: Restorer(nn.Conv2d(3, 3, 1)), cost, [CPU]))
     assert [row.error for row in rows] == ["RuntimeError: CUDA error: an illegal memory access was encountered"] * 2
