@@ -1,10 +1,11 @@
-"""Measure what runs a network fastest on a CPU: eager in both layouts, ``torch.compile``, ONNX Runtime or OpenVINO.
+"""Measure what runs a network fastest on a CPU: eager in both layouts, ``optimize()``, ``torch.compile``, or others.
 
-All take turns over the same picture, in float32, and each result is compared with that of eager. ONNX Runtime and
-OpenVINO read what ``macr export`` writes; one that is not installed is left out.
+All take turns over the same picture, and each result is compared with that of eager in the same precision. ONNX Runtime
+and OpenVINO read what ``macr export`` writes; one that is not installed is left out, and ONNX Runtime in bf16, which
+its CPU kernels do not have.
 
 pip install openvino
-python scripts/benchmark_runtimes.py --network MACR --sizes 360x640 720x1280 --json runtimes.json
+python scripts/benchmark_runtimes.py --network MACR --sizes 360x640 720x1280 --precision bf16 --json runtimes.json
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from macr_plugin.benchmark.options import Entry
 from macr_plugin.errors import one_line_errors
 from macr_plugin.inference.export import INPUT, export_network
 from macr_plugin.inference.memory import keep_freed_memory
+from macr_plugin.inference.optimize import optimize
 from macr_plugin.models.memory_layout import lay_out
 
 #: Maps a picture (1, 3, H, W), RGB in [0, 1], to one of the same size.
@@ -47,6 +49,10 @@ def eager(name: str, layout: torch.memory_format) -> Run:
     return lambda picture: network(picture.contiguous(memory_format=layout))
 
 
+def optimized(name: str) -> Run:
+    return optimize(build(name), torch.rand(1, 3, 64, 64))
+
+
 def compiled(name: str) -> Run:
     torch.compiler.reset()
     network = torch.compile(lay_out(build(name), LAST), dynamic=False)
@@ -62,36 +68,40 @@ def onnx_runtime(file: Path, threads: int) -> Run:
     return lambda picture: torch.from_numpy(session.run(None, {INPUT: picture.numpy()})[0])
 
 
-def openvino(file: Path, threads: int) -> Run:
+def openvino(file: Path, threads: int, precision: str) -> Run:
     import openvino
 
     core = openvino.Core()
-    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    hint = {"fp32": "f32", "bf16": "bf16"}[precision]
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
     request = core.compile_model(core.read_model(file), "CPU", settings).create_infer_request()
     return lambda picture: torch.from_numpy(request.infer([picture.numpy()])[0].copy())
 
 
-def runtimes(name: str, folder: Path, threads: int) -> dict[str, Run]:
-    """What is installed, by its name."""
+def runtimes(name: str, folder: Path, threads: int, precision: str) -> dict[str, Run]:
+    """What is installed and has the precision, by its name."""
     found: dict[str, Run] = {
         "eager, contiguous": eager(name, torch.contiguous_format),
         "eager, channels last": eager(name, LAST),
+        "optimize()": optimized(name),
         "torch.compile, channels last": compiled(name),
     }
     file = folder / "network.onnx"
-    export_network(build(name), file, "onnx")
-    for package, title, start in (("onnxruntime", "ONNX Runtime", onnx_runtime), ("openvino", "OpenVINO", openvino)):
-        if importlib.util.find_spec(package):
-            found[title] = start(file, threads)
+    with torch.autocast("cpu", enabled=False):
+        export_network(build(name), file, "onnx")
+    if precision == "fp32" and importlib.util.find_spec("onnxruntime"):
+        found["ONNX Runtime"] = onnx_runtime(file, threads)
+    if importlib.util.find_spec("openvino"):
+        found["OpenVINO"] = openvino(file, threads, precision)
     return found
 
 
 @torch.no_grad()
 def measure(name: str, size: tuple[int, int], arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Seconds of each runtime at one size."""
+    """Seconds of each runtime at one size, in autocast's context for bf16."""
     clock = time.process_time if arguments.processor_time else time.perf_counter
     picture = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    contenders = runtimes(name, folder, torch.get_num_threads())
+    contenders = runtimes(name, folder, torch.get_num_threads(), arguments.precision)
     # The first pass compiles, and chooses kernels.
     results = {title: run(picture) for title, run in contenders.items()}
     seconds: dict[str, list[float]] = {title: [] for title in contenders}
@@ -133,6 +143,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=NETWORKS, default="MACR")
     parser.add_argument("--sizes", nargs="+", type=parse_size, default=[(360, 640), (720, 1280)], metavar="HxW")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--processor-time", action="store_true", help="of all threads together: for a busy machine")
@@ -147,8 +158,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for size in options.sizes:
-            rows += measure(options.network, size, options, Path(folder))
-            machine = {**describe_machine(), "threads": options.threads, "network": options.network}
+            with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
+                rows += measure(options.network, size, options, Path(folder))
+            told = {name: getattr(options, name) for name in ("threads", "network", "precision")}
+            machine = {**describe_machine(), **told}
             write_json(options.json, {"machine": machine, "rows": rows})
     print(f"{one_line(machine)}, {load_at_the_end()}\n\n{write_table(rows)}")
 

@@ -13,22 +13,23 @@ import benchmark_runtimes
 
 
 @pytest.mark.slow
-def test_figures_and_table(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 3e-2)])
+def test_figures_and_table(tmp_path, monkeypatch, capsys, precision, tolerance):
     tiny = {"type": "DeepDeblur", "num_feat": 4, "num_blocks": 1, "num_scales": 1, "kernel_size": 3}
     monkeypatch.setitem(benchmark_latency.NETWORKS, "tiny", (tiny, 1))
     path = tmp_path / "runtimes.json"
-    sizes = ["--sizes", "32x48", "--rounds", "3"]
+    sizes = ["--sizes", "32x48", "--rounds", "3", "--precision", precision]
     benchmark_runtimes.main(["--network", "tiny", *sizes, "--threads", "1", "--json", str(path)])
     report, said = json.loads(path.read_text()), capsys.readouterr().out
-    expected = ["eager, contiguous", "eager, channels last", "torch.compile, channels last"]
-    packages = (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO"))
+    expected = ["eager, contiguous", "eager, channels last", "optimize()", "torch.compile, channels last"]
+    packages = (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO"))[precision == "bf16" :]
     expected += [title for package, title in packages if importlib.util.find_spec(package)]
     assert [row["runtime"] for row in report["rows"]] == expected
-    assert report["machine"]["network"] == "tiny"
+    assert (report["machine"]["network"], report["machine"]["precision"]) == ("tiny", precision)
     for row in report["rows"]:
         assert (row["height"], row["width"]) == (32, 48)
         assert 0 < row["range"][0] <= row["seconds"] <= row["range"][1]
-        assert row["largest difference"] < 1e-4
+        assert row["largest difference"] < tolerance
         assert f"| {row['runtime']} | 32x48 | " in said
     assert report["rows"][1]["largest difference"] == 0
 
