@@ -29,7 +29,8 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 needs_bf16 = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bf16 instructions"
+    not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+    reason="oneDNN has no bf16 on this processor",
 )
 
 
