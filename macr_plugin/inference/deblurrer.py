@@ -242,7 +242,13 @@ class Deblurrer:
         side = max(256 if on_gpu else 64, self.size_multiple)
         example = torch.rand(1, 3, side, side, device=self.device).contiguous(memory_format=self._memory_format)
         with arithmetic(self.precision), self._acceleration.autocast(self.device):
-            return optimize(self.network.eval(), example)
+            try:
+                return optimize(self.network.eval(), example)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+        # Smaller tiles than the example may still fit.
+        return self.network
 
     @property
     def _memory_format(self) -> torch.memory_format:

@@ -224,10 +224,12 @@ def test_no_tile_of_a_failed_attempt_is_left(weights, monkeypatch):
     np.testing.assert_allclose(restored, 0.25, atol=1e-6)
 
 
-def test_not_even_the_smallest_tile_fits(weights, monkeypatch):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_not_even_the_smallest_tile_fits(weights, monkeypatch, precision):
+    """Nor what tells, in bf16, whether a convolution and its ReLU may be one operation."""
     monkeypatch.setattr(deblurrer_module, "load_network", lambda weights: Hungry(0))
     with pytest.raises(InputError, match=r"does not suffice for tiles of \d+ px: close other programs"):
-        Deblurrer(weights, tile=0).restore(np.zeros((500, 500, 3), np.uint8))
+        Deblurrer(weights, device="cpu", precision=precision, tile=0).restore(np.zeros((500, 500, 3), np.uint8))
 
 
 def test_other_errors_are_not_taken_for_want_of_memory(weights, monkeypatch):
