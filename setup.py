@@ -109,7 +109,7 @@ EXTRAS_REQUIRE = {
     "video": [
         # Reads and writes videos, BSD; its wheel carries FFmpeg. 18 writes the rotation, and needs Python 3.11.
         "av>=18; python_version >= '3.11'",
-        "av>=14; python_version < '3.11'",
+        "av>=17; python_version < '3.11'",
     ],
 }
 

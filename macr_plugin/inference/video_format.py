@@ -18,6 +18,8 @@ RGB_MATRIX, BT709, UNSPECIFIED, BT601 = 0, 1, 2, 5
 LIMITED, FULL = 1, 2
 #: Videos that name no colour matrix are read as most players do: BT.709 from so many rows on, below it BT.601.
 HD_HEIGHT = 720
+#: FFmpeg's SWS_BICUBIC, SWS_ACCURATE_RND and SWS_FULL_CHR_H_INT, of which PyAV before 18 takes the numbers alone.
+INTERPOLATION = 0x4 | 0x40000 | 0x2000
 
 #: Of FFmpeg's encoders: at these qualities a second coding is not seen.
 H264_OPTIONS = {"crf": "16", "preset": "medium"}
@@ -79,7 +81,7 @@ class VideoFormat:
     def to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         """Turn a decoded frame into an array (H, W, 3), RGB, uint8."""
         matrix = frame.colorspace if frame.format.is_rgb else self._used_matrix
-        return frame.to_ndarray(format="rgb24", src_colorspace=matrix, interpolation=self._interpolation)
+        return frame.to_ndarray(format="rgb24", src_colorspace=matrix, interpolation=INTERPOLATION)
 
     def from_rgb(self, pixels: np.ndarray) -> av.VideoFrame:
         """Turn an array (H, W, 3), RGB, uint8, into a frame for the encoder."""
@@ -89,7 +91,7 @@ class VideoFormat:
             format=self._stored_as,
             dst_colorspace=self._used_matrix,
             dst_color_range=self.color_range or LIMITED,
-            interpolation=self._interpolation,
+            interpolation=INTERPOLATION,
         )
         frame.colorspace, frame.color_range = self.matrix, self.color_range
         frame.color_primaries, frame.color_trc = self.primaries, self.transfer
@@ -123,8 +125,12 @@ class VideoFormat:
 
     @property
     def _used_matrix(self) -> int:
+        from av.video.reformatter import Colorspace
+
         if self.matrix != UNSPECIFIED:
-            return self.matrix
+            # PyAV turns RGB into no matrix that it does not list, BT.2020 before 18: with another one both ways the
+            # colours stay.
+            return self.matrix if self.matrix in {int(known) for known in Colorspace} else BT601
         return BT709 if self.size[0] >= HD_HEIGHT else BT601
 
     @property
@@ -135,9 +141,3 @@ class VideoFormat:
         if (width % 2 and across > 1) or (height % 2 and down > 1) or across == 1:
             return "yuv444p"
         return "yuv420p" if down > 1 else "yuv422p"
-
-    @property
-    def _interpolation(self) -> int:
-        from av.video.reformatter import Interpolation
-
-        return Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT

@@ -172,7 +172,7 @@ def test_pixel_formats(tmp_path, stored, kept):
         assert file.streams.video[0].pix_fmt == kept
 
 
-@pytest.mark.parametrize("tags", [(1, 1, 1, 1), (1, 2, 1, 1), (9, 1, 9, 16), (5, 1, 5, 6)])
+@pytest.mark.parametrize("tags", [(1, 1, 1, 1), (1, 2, 1, 1), (9, 1, 9, 16), (10, 1, 9, 14), (5, 1, 5, 6)])
 def test_colour_tags_and_colours_stay(tmp_path, tags):
     source, target = tmp_path / "a.mkv", tmp_path / "b.mkv"
     with av.open(str(source), "w") as file:
