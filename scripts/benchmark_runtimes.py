@@ -31,6 +31,7 @@ from macr_plugin.errors import one_line_errors
 from macr_plugin.inference.export import INPUT, export_network
 from macr_plugin.inference.memory import keep_freed_memory
 from macr_plugin.inference.optimize import optimize
+from macr_plugin.models.acceleration import Acceleration
 from macr_plugin.models.memory_layout import lay_out
 
 #: Maps a picture (1, 3, H, W), RGB in [0, 1], to one of the same size.
@@ -78,7 +79,7 @@ def openvino(file: Path, threads: int, precision: str) -> Run:
     return lambda picture: torch.from_numpy(request.infer([picture.numpy()])[0].copy())
 
 
-def runtimes(name: str, folder: Path, threads: int, precision: str) -> dict[str, Run]:
+def runtimes(name: str, file: Path, threads: int, precision: str) -> dict[str, Run]:
     """What is installed and has the precision, by its name."""
     found: dict[str, Run] = {
         "eager, contiguous": eager(name, torch.contiguous_format),
@@ -86,9 +87,6 @@ def runtimes(name: str, folder: Path, threads: int, precision: str) -> dict[str,
         "optimize()": optimized(name),
         "torch.compile, channels last": compiled(name),
     }
-    file = folder / "network.onnx"
-    with torch.autocast("cpu", enabled=False):
-        export_network(build(name), file, "onnx")
     if precision == "fp32" and importlib.util.find_spec("onnxruntime"):
         found["ONNX Runtime"] = onnx_runtime(file, threads)
     if importlib.util.find_spec("openvino"):
@@ -97,11 +95,11 @@ def runtimes(name: str, folder: Path, threads: int, precision: str) -> dict[str,
 
 
 @torch.no_grad()
-def measure(name: str, size: tuple[int, int], arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Seconds of each runtime at one size, in autocast's context for bf16."""
+def measure(name: str, size: tuple[int, int], arguments: argparse.Namespace, file: Path) -> list[dict[str, Any]]:
+    """Seconds of each runtime at one size, in autocast's context for bf16; the file is the exported network."""
     clock = time.process_time if arguments.processor_time else time.perf_counter
     picture = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    contenders = runtimes(name, folder, torch.get_num_threads(), arguments.precision)
+    contenders = runtimes(name, file, torch.get_num_threads(), arguments.precision)
     # The first pass compiles, and chooses kernels.
     results = {title: run(picture) for title, run in contenders.items()}
     seconds: dict[str, list[float]] = {title: [] for title in contenders}
@@ -155,12 +153,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
     torch.set_num_threads(options.threads)
     keep_freed_memory()
+    told = {name: getattr(options, name) for name in ("threads", "network", "precision")}
+    acceleration = Acceleration(precision=options.precision)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "network.onnx")
+        export_network(build(options.network), file, "onnx")
         for size in options.sizes:
-            with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
-                rows += measure(options.network, size, options, Path(folder))
-            told = {name: getattr(options, name) for name in ("threads", "network", "precision")}
+            with acceleration.autocast(torch.device("cpu")):
+                rows += measure(options.network, size, options, file)
             machine = {**describe_machine(), **told}
             write_json(options.json, {"machine": machine, "rows": rows})
     print(f"{one_line(machine)}, {load_at_the_end()}\n\n{write_table(rows)}")

@@ -150,8 +150,7 @@ class OptimizedNetwork(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         if not (self.treatment.cuda_graph and x.is_cuda) or torch.is_grad_enabled():
             return finest(self.network(x))
-        autocast = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
-        kind = (x.shape, x.dtype, autocast)
+        kind = (x.shape, x.dtype, _autocast_type(x.device))
         if kind not in self._captured:
             self._seen[kind] = self._seen.get(kind, 0) + 1
             if self._seen[kind] < CAPTURED_FROM:
@@ -200,10 +199,11 @@ class ConvReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve features (N, C, H, W) of any value, and clip below at 0."""
-        obstacle = ""
-        if self._may_be_one(x):
+        # Autocast does not know the functions.
+        dtype, obstacle = _autocast_type(x.device) or self.layer.weight.dtype, ""
+        if self._may_be_one(x, dtype):
             try:
-                return self._in_one(x)
+                return self._in_one(x, dtype)
             except torch.OutOfMemoryError:
                 raise
             # Kernels are for some types and numbers of channels only; the first pass, which no graph records, tells.
@@ -216,22 +216,17 @@ class ConvReLU(nn.Module):
             self._has_kernel = False
         return output
 
-    def _may_be_one(self, x: Tensor) -> bool:
+    def _may_be_one(self, x: Tensor, dtype: torch.dtype) -> bool:
         # The functions have no gradient.
         if not self._has_kernel or torch.is_grad_enabled():
             return False
         if x.is_cuda:
             return isinstance(self.layer, nn.Conv2d)
         # In float32 the convolution itself is nearly all of the time.
-        return torch.backends.mkldnn.is_available() and self._type_on(x) is torch.bfloat16
+        return torch.backends.mkldnn.is_available() and dtype is torch.bfloat16
 
-    def _type_on(self, x: Tensor) -> torch.dtype:
-        """What autocast, which does not know the functions, would compute in."""
-        device = x.device.type
-        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.layer.weight.dtype
-
-    def _in_one(self, x: Tensor) -> Tensor:
-        layer, dtype = self.layer, self._type_on(x)
+    def _in_one(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        layer = self.layer
         bias = None if layer.bias is None else layer.bias.to(dtype)
         x, weight = x.to(dtype), layer.weight.to(dtype)
         rest = (layer.stride, layer.dilation, layer.groups)
@@ -316,12 +311,15 @@ def _fuse_sequence(sequence: nn.Sequential) -> None:
             sequence[index], sequence[index + 1] = ConvReLU(cast(nn.Conv2d, layer)), nn.Identity()
 
 
+def _autocast_type(device: torch.device) -> torch.dtype | None:
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+
+
 def _working_type(network: nn.Module, example: Tensor) -> torch.dtype:
     """The coarsest type that a pass computes in."""
-    device = example.device.type
     types = {example.dtype, *(weight.dtype for weight in network.parameters())} & TOLERANCES.keys()
-    if torch.is_autocast_enabled(device):
-        types.add(torch.get_autocast_dtype(device))
+    if autocast := _autocast_type(example.device):
+        types.add(autocast)
     return max(types, key=lambda dtype: TOLERANCES[dtype])
 
 

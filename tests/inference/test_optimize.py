@@ -342,7 +342,7 @@ def test_memory_that_runs_out_is_no_missing_kernel(monkeypatch):
         with pytest.raises(RuntimeError, match="primitive"):
             pair(x)
     with torch.no_grad():
-        assert pair._may_be_one(x)
+        assert pair._may_be_one(x, torch.bfloat16)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
